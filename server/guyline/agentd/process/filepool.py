@@ -1,0 +1,92 @@
+"""Empty files in stock, since a journal's first byte should not wait for one to be created."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from guyline.agentd.system.files import create_private, is_storage_failure, open_private
+
+DRAFT_SUFFIX = ".draft"
+"""What the name of a file ends in until it takes the place of another. Found at a start, it is worth nothing."""
+
+
+class FilePool:
+    """Empty files in a directory of their own, taken and given back by a rename.
+
+    On ext4 creating a file costs 0.25 ms, a rename 11 µs. At most ``capacity`` files lie in stock; what is left there
+    by an earlier worker is used again.
+    """
+
+    def __init__(self, directory: Path, *, capacity: int) -> None:
+        self._directory = directory
+        self._capacity = capacity
+        self._free: list[Path] = []
+        self._numbers = itertools.count()
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+    def fill(self) -> None:
+        """Brings the stock to its capacity, or as near to it as the disk has room for."""
+        for path in self._directory.iterdir():
+            if path.stat(follow_symlinks=False).st_size or len(self._free) == self._capacity:
+                path.unlink()
+            else:
+                self._free.append(path)
+        while len(self._free) < self._capacity:
+            path = self._unused_path()
+            try:
+                os.close(create_private(path))
+            except OSError as why:
+                if not is_storage_failure(why):
+                    raise
+                return
+            self._free.append(path)
+
+    def take(self, path: Path) -> int:
+        """Makes an empty file at ``path``, where none may be. The descriptor is the caller's to close.
+
+        Raises:
+            OSError: There is no room, or no descriptor.
+        """
+        while self._free:
+            with suppress(FileNotFoundError):  # somebody tidied up
+                self._free.pop().rename(path)
+                return open_private(path)
+        return create_private(path)
+
+    def recycle(self, path: Path) -> None:
+        """Empties a file and takes it into the stock, or removes it if that is full. Does nothing if there is none."""
+        with suppress(FileNotFoundError):
+            if len(self._free) == self._capacity:
+                path.unlink()
+                return
+            file = open_private(path)
+            try:
+                os.ftruncate(file, 0)  # before the rename: whatever is in stock is empty, even after a crash
+            finally:
+                os.close(file)
+            self._free.append(path.rename(self._unused_path()))
+
+    @contextmanager
+    def replacing(self, path: Path) -> Iterator[int]:
+        """Yields a new empty file, which takes the place of ``path`` when the block ends without an error.
+
+        From then on the descriptor is the caller's to close; after an error file and descriptor are gone.
+
+        Raises:
+            OSError: There is no room, or no descriptor.
+        """
+        draft = path.with_name(path.name + DRAFT_SUFFIX)
+        file = self.take(draft)
+        try:
+            yield file
+            draft.rename(path)
+        except BaseException:
+            os.close(file)
+            draft.unlink(missing_ok=True)
+            raise
+
+    def _unused_path(self) -> Path:
+        candidates = (self._directory / str(number) for number in self._numbers)
+        return next(path for path in candidates if not path.exists())

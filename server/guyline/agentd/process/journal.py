@@ -1,0 +1,362 @@
+"""A process's output, kept in a file and addressed by its absolute offset."""
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from guyline.agentd.process.errors import OffsetOutOfRange
+from guyline.agentd.process.filepool import FilePool
+from guyline.agentd.process.note import HEAD_BYTES, JournalNote
+from guyline.agentd.process.runs import RUNS_SUFFIX, Run, RunLog, Stream
+from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, size_of
+from guyline.agentd.system.holes import punch_hole
+from guyline.agentd.system.pipes import grow_pipe, ready_bytes
+from guyline.agentd.system.splice import copy, splice
+
+TAKE_BYTES = 1024 * 1024
+"""The most that one `Journal.take` moves: what the largest pipe holds."""
+
+PIECE_BYTES = 128 * 1024
+"""The most that one `Journal.read` returns."""
+
+_BUSY_BYTES = 64 * 1024  # a pipe that was found this full is worth enlarging
+_LARGEST_STEP = 8 * 1024 * 1024  # a hole costs 0.4 ms, so not one for every take
+_PAGE = 4096
+_RETRY_SECONDS = 0.1  # a full disk is asked again this often: each attempt may make ext4 commit its journal
+
+
+@dataclass(frozen=True)
+class Support:
+    """Why this directory cannot do what a journal would like to use; empty where it can."""
+
+    no_splice: str = ""
+    """Bytes are then read and written, and up to 64 KiB are lost if the worker is killed between the two."""
+
+    no_punch_hole: str = ""
+    """The file is then replaced by a copy of what is kept, each time it holds twice its bound."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of output, of one part that is kept."""
+
+    offset: int
+    """Where ``data`` begins."""
+
+    data: bytes
+    """Up to `PIECE_BYTES`; empty at the end of what there is."""
+
+    runs: tuple[Run, ...] = ()
+    """How ``data`` divides into streams, in order; empty where they are merged."""
+
+    gap: tuple[int, int] | None = None
+    """From and to where, right before ``data``, nothing is there any more, or ever was."""
+
+
+@dataclass(frozen=True)
+class Cold:
+    """What was asked for has to come from the disk: run `warm` in a thread, then read again."""
+
+    path: Path
+    offset: int
+    length: int
+
+    def warm(self) -> None:
+        """Brings it into memory; takes as long as the disk does. The only call here that is safe in any thread.
+
+        It has a descriptor of its own and returns no bytes: whatever becomes of the journal meanwhile, the next
+        read decides anew.
+        """
+        try:
+            file = open_private(self.path)
+        except OSError:
+            return  # the next read meets the same and says what it means
+        try:
+            os.pread(file, self.length, self.offset)
+        except OSError:
+            return  # as above
+        finally:
+            os.close(file)
+
+
+class Journal:
+    """One process's output: filled from its pipes, read by any number of readers at their own offset.
+
+    Offsets count what the process has printed, its streams together, and never change. The file's size says how much
+    was taken; ``note`` is what else must survive the worker, and ``keep_note`` must have it safe when it returns; it is
+    called before the effect, which an error of its own prevents. ``kept_changed`` is told of changes of `kept_bytes`. A
+    worker killed at any instruction thus leaves what its successor, given the same path and note, goes on with.
+
+    At least ``bound`` bytes up to the end are kept and the first `HEAD_BYTES` besides, and at most an eighth of the
+    bound more (8 MiB if that is less): what is older is punched out of the file. Where holes are not supported, the
+    file is instead replaced, each time it holds twice its bound, by one with the head and the last ``bound`` bytes at
+    the same offsets and nothing between; that stops everything for the time of the copy, some 50 ms for 64 MiB.
+
+    No failure of the disk stops the process: what cannot be stored is read, dropped and noted as a gap.
+
+    There is no file before the first byte, and no descriptor before the first use. Not for several threads, and
+    nothing waits for a pipe; see `read` for the disk. `close` ends the use of descriptors, `remove` everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        pool: FilePool,
+        bound: int,
+        separate: bool,
+        note: JournalNote,
+        keep_note: Callable[[JournalNote], None],
+        kept_changed: Callable[[int], None],
+        support: Support = Support(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self._pool = pool
+        self._bound = bound
+        self._step = bound if support.no_punch_hole else max(min(bound // 8, _LARGEST_STEP) // _PAGE, 1) * _PAGE
+        self._keep_note = keep_note
+        self._support = support
+        self._move = copy if support.no_splice else splice
+        self._kept_changed = kept_changed
+        self._clock = clock
+
+        self._file: int | None = None
+        self._runs = RunLog(path.with_name(path.name + RUNS_SUFFIX), pool) if separate else None
+        self._freed_to = HEAD_BYTES  # up to here nothing of the file's middle takes room
+        self._counted = 0  # what `kept_changed` was told
+        self._retry_at = 0.0
+        self._tried_to_grow: set[Stream] = set()
+        self._note = note
+        self._size = self._recover()
+        self._count()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Journal {self.path.name}: {self._size} bytes, kept from {self.kept_from}, {len(self._note.gaps)} gaps>"
+        )
+
+    @property
+    def size(self) -> int:
+        """How much was taken: the offset behind the last byte."""
+        return self._size
+
+    @property
+    def kept_from(self) -> int:
+        """From here on everything is kept, but for gaps."""
+        return self._note.kept_from
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much it holds on disk, without the rounding to pages."""
+        return self._counted
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether output was lost because the disk was full or failed."""
+        return self._note.degraded
+
+    def take(self, pipe: int, stream: Stream = Stream.STDOUT, *, at_most: int = TAKE_BYTES) -> int:
+        """Moves what is ready from a non-blocking pipe to the end; returns how many bytes left the pipe, 0 at its end.
+
+        A pipe that was full is enlarged, once.
+
+        Raises:
+            BlockingIOError: Nothing is ready.
+        """
+        if self._clock() < self._retry_at:
+            return self._drop(pipe, at_most)
+        try:
+            taken = self._store(pipe, stream, at_most)
+        except OSError as why:
+            if not is_storage_failure(why):
+                raise
+            self._retry_at = self._clock() + _RETRY_SECONDS
+            return self._drop(pipe, at_most)
+        if taken >= _BUSY_BYTES and stream not in self._tried_to_grow:
+            self._tried_to_grow.add(stream)
+            grow_pipe(pipe)
+        self._trim()
+        self._count()
+        return taken
+
+    def read(self, offset: int, at_most: int = PIECE_BYTES) -> Piece | Cold:
+        """The next piece that is kept, from ``offset`` on, or `Cold` if the disk would have to be waited for.
+
+        Raises:
+            OffsetOutOfRange: The offset is behind the end.
+            OSError: No descriptor is left.
+        """
+        try:
+            return self._read(offset, at_most, read_cached)
+        except BlockingIOError:
+            start, end = self._next_kept(offset, at_most)
+            return Cold(self.path, start, end - start)
+
+    def read_blocking(self, offset: int, at_most: int = PIECE_BYTES) -> Piece:
+        """As `read`, but waits for the disk, and everything with it."""
+        return self._read(offset, at_most, lambda file, start, length: os.pread(file, length, start))
+
+    def shrink(self, to_bytes: int) -> None:
+        """Gives up the oldest output until at most ``to_bytes`` are kept; the head stays in any case."""
+        if self.kept_bytes <= to_bytes:
+            return
+        room = max(to_bytes - HEAD_BYTES - self._record_bytes(), 0)
+        self._give_up_to(min(-(-self._note.newest(room, self._size) // _PAGE) * _PAGE, self._size))
+        self._count()
+
+    def close(self) -> None:
+        """Gives back the descriptors. Whatever is called afterwards opens them again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._runs:
+            self._runs.close()
+
+    def remove(self) -> None:
+        """Returns the files to the pool. Nothing else may be called afterwards."""
+        self.close()
+        self._pool.recycle(self.path)
+        if self._runs:
+            self._runs.remove()
+        self._kept_changed(-self._counted)
+        self._counted = 0
+
+    def _recover(self) -> int:
+        """What was taken, from the file and the note; what the file should hold but does not, becomes a gap."""
+        stored = size_of(self.path)
+        size = max(stored, self._note.taken)
+        if self._note.next_kept(stored, size)[0] < size:
+            self._keep(self._note.with_gap(stored, size))
+        return size
+
+    def _keep(self, note: JournalNote) -> None:
+        self._keep_note(note)
+        self._note = note
+
+    def _count(self) -> None:
+        kept_bytes = self._note.kept_bytes(self._size) + self._record_bytes()
+        self._kept_changed(kept_bytes - self._counted)
+        self._counted = kept_bytes
+
+    def _record_bytes(self) -> int:
+        return self._runs.stored_bytes if self._runs else 0
+
+    def _store(self, pipe: int, stream: Stream, at_most: int) -> int:
+        if (self._file is None or (self._runs and self._runs.current is not stream)) and ready_bytes(pipe) == 0:
+            return 0  # the end needs no file and no record
+        file = self._open_or_create()
+        if self._runs:
+            self._runs.mark(self._size, stream)
+        stored, lost = self._move(pipe, file, self._size, at_most)
+        self._size += stored
+        if lost:
+            self._lose(self._size, self._size + lost)
+            self._retry_at = self._clock() + _RETRY_SECONDS
+        return stored + lost
+
+    def _drop(self, pipe: int, at_most: int) -> int:
+        """Reads and forgets what is ready, and leaves room for it among the offsets."""
+        ready = min(ready_bytes(pipe), at_most)
+        if ready:
+            self._lose(self._size, self._size + ready)  # a crash right after this calls lost what then still comes
+            os.read(pipe, ready)
+        return ready
+
+    def _lose(self, start: int, end: int) -> None:
+        self._keep(self._note.with_gap(start, end))
+        self._size = max(self._size, end)
+        self._count()
+
+    def _next_kept(self, offset: int, at_most: int) -> tuple[int, int]:
+        start, end = self._note.next_kept(offset, self._size)
+        return start, min(end, start + min(at_most, PIECE_BYTES))
+
+    def _read(self, offset: int, at_most: int, read: Callable[[int, int, int], bytes]) -> Piece:
+        if offset > self._size:
+            raise OffsetOutOfRange(offset, self._size)
+        while True:
+            start, end = self._next_kept(offset, at_most)
+            data = self._stored_data(start, end, read) if start < end else b""
+            if data or start == end:
+                break
+            self._lose(start, end)
+        runs = self._runs.between(start, start + len(data)) if self._runs and data else ()
+        return Piece(start, data, runs, gap=(offset, start) if start > offset else None)
+
+    def _stored_data(self, start: int, end: int, read: Callable[[int, int, int], bytes]) -> bytes:
+        """What the file has there: nothing if it is cut short or removed behind our back, or the disk fails."""
+        try:
+            return read(self._open(), start, end - start)
+        except OSError as why:
+            if why.errno not in (errno.ENOENT, errno.EIO):
+                raise
+            return b""
+
+    def _open(self) -> int:
+        """Opens the file, and frees what an earlier worker had given up when it was killed."""
+        if self._file is None:
+            if self._runs:
+                self._runs.load(self._size)
+            self._file = open_private(self.path)
+            self._freed_to = HEAD_BYTES
+            self._free(self._file)
+        return self._file
+
+    def _open_or_create(self) -> int:
+        try:
+            return self._open()
+        except FileNotFoundError:
+            self._file = self._pool.take(self.path)
+            return self._file
+
+    def _trim(self) -> None:
+        excess = self._note.kept_bytes(self._size) - HEAD_BYTES - self._bound
+        if excess > self._step:
+            self._give_up_to(self._note.newest(self._bound, self._size) // _PAGE * _PAGE)
+        if self._runs and (middle := self._runs.middle) is not None:
+            self._give_up_to(middle)
+
+    def _give_up_to(self, kept_from: int) -> None:
+        if kept_from <= max(self.kept_from, HEAD_BYTES):
+            return
+        self._keep(self._note.with_kept_from(kept_from))
+        try:
+            file = self._open()
+        except FileNotFoundError:
+            return  # there were gaps only
+        self._free(file)
+        if self._support.no_punch_hole:
+            self._replace(file)
+        if self._runs:
+            self._runs.forget(kept_from)
+
+    def _free(self, file: int) -> None:
+        """Punches out what is given up. What the disk refuses now is tried again with the next step."""
+        if self._support.no_punch_hole or self._freed_to >= self.kept_from:
+            return
+        try:
+            punch_hole(file, self._freed_to, self.kept_from)
+        except OSError as why:
+            if not is_storage_failure(why):
+                raise
+            return
+        self._freed_to = self.kept_from
+
+    def _replace(self, file: int) -> None:
+        """Frees the same without holes. What the disk has no room for now is tried again with the next step."""
+        try:
+            with self._pool.replacing(self.path) as successor:
+                offset = 0
+                while offset < self._size:
+                    start, offset = self._note.next_kept(offset, self._size)
+                    copy_range(file, successor, start, offset)
+        except OSError as why:
+            if not is_storage_failure(why):
+                raise
+            return
+        os.close(file)
+        self._file = successor

@@ -1,0 +1,113 @@
+"""All journals of an agent: their folder, their pool of files, and how much they hold together."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from guyline.agentd.process.filepool import DRAFT_SUFFIX, FilePool
+from guyline.agentd.process.journal import Journal, Support
+from guyline.agentd.process.note import NOTHING_LOST, JournalNote
+from guyline.agentd.process.runs import RUNS_SUFFIX
+from guyline.agentd.system.files import make_private_directory
+from guyline.agentd.system.holes import why_no_holes
+from guyline.agentd.system.splice import why_no_splice
+
+QUOTA_BYTES = 1024 * 1024 * 1024
+"""How much all journals hold together unless the settings say otherwise."""
+
+_POOLED_FILES = 32
+_POOL_NAME = "pool"
+
+
+class Feature(NamedTuple):
+    """Something that this machine may let an agent have or not; ``reason`` says why not."""
+
+    name: str
+    enabled: bool
+    reason: str
+
+
+class Journals:
+    """The journals in one folder. It is ours alone: what else lies there is taken for a journal, or removed.
+
+    ``kept_bytes`` is counted as they grow and shrink. Which of them must shrink or go when that is over the quota is
+    for the owner to decide. Not for several threads.
+    """
+
+    def __init__(self, folder: Path, *, quota_bytes: int = QUOTA_BYTES, pooled_files: int = _POOLED_FILES) -> None:
+        make_private_directory(folder)
+        for draft in folder.glob("*" + DRAFT_SUFFIX):
+            draft.unlink()
+        self._folder = folder
+        self._quota_bytes = quota_bytes
+        self._pool = FilePool(folder / _POOL_NAME, capacity=pooled_files)
+        self._pool.fill()
+        self._support = Support(no_splice=why_no_splice(folder), no_punch_hole=why_no_holes(folder))
+        self._journals: dict[str, Journal] = {}
+        self.kept_bytes = 0
+        """What all that were opened and not removed hold on disk."""
+
+    def open(
+        self,
+        process_id: str,
+        *,
+        bound: int,
+        separate: bool,
+        keep_note: Callable[[JournalNote], None],
+        note: JournalNote = NOTHING_LOST,
+    ) -> Journal:
+        """The journal of a process, new or as an earlier worker left it; `remove` or `close` ends it. Once for each id.
+
+        It touches no disk beyond looking for the file. ``bound`` and ``separate`` must be the same each time, and
+        ``note`` the last that was kept.
+        """
+        assert process_id not in self._journals, "one journal has one owner"
+        journal = Journal(
+            path=self._path(process_id),
+            pool=self._pool,
+            bound=bound,
+            separate=separate,
+            note=note,
+            keep_note=keep_note,
+            support=self._support,
+            kept_changed=self._kept_changed,
+        )
+        self._journals[process_id] = journal
+        return journal
+
+    def remove(self, process_id: str) -> None:
+        """Removes a journal, opened or not, from the disk."""
+        if journal := self._journals.pop(process_id, None):
+            journal.remove()
+            return
+        self._pool.recycle(self._path(process_id))
+        self._pool.recycle(self._path(process_id + RUNS_SUFFIX))
+
+    def over_quota(self) -> int:
+        """How many bytes more than the quota are kept; 0 if it holds."""
+        return max(0, self.kept_bytes - self._quota_bytes)
+
+    def names_on_disk(self) -> set[str]:
+        """The ids of all journals that there are, opened or not: at a start, what an earlier agent may have left."""
+        names = {path.name for path in self._folder.iterdir()} - {_POOL_NAME}
+        return {name.removesuffix(RUNS_SUFFIX) for name in names}
+
+    def features(self) -> tuple[Feature, ...]:
+        """What the folder's file system can do for journals, as tried at the start."""
+        return (
+            Feature("journal.splice", not self._support.no_splice, self._support.no_splice),
+            Feature("journal.punch_hole", not self._support.no_punch_hole, self._support.no_punch_hole),
+        )
+
+    def close(self) -> None:
+        """Gives back all descriptors; the journals stay on disk."""
+        for journal in self._journals.values():
+            journal.close()
+        self._journals.clear()
+
+    def _path(self, process_id: str) -> Path:
+        assert process_id == Path(process_id).name, "an id is a plain name"
+        return self._folder / process_id
+
+    def _kept_changed(self, change: int) -> None:
+        self.kept_bytes += change

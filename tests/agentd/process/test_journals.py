@@ -1,0 +1,158 @@
+"""All journals together: what they hold, what they leave, and what the file system lets them do."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.agentd.process.journal_parts import MIB, Outlet, everything, noise
+
+from guyline.agentd.process.journal import Journal
+from guyline.agentd.process.journals import Journals
+from guyline.agentd.process.note import JournalNote
+from guyline.agentd.process.runs import Stream
+
+
+@pytest.fixture
+def journals(tmp_path: Path) -> Iterator[Journals]:
+    journals = Journals(tmp_path / "journals", quota_bytes=100_000, pooled_files=4)
+    yield journals
+    journals.close()
+
+
+def no_note(_note: JournalNote) -> None:
+    """Nothing is noted while nothing is lost."""
+    raise AssertionError
+
+
+def open_journal(journals: Journals, process_id: str, data: bytes = b"") -> Journal:
+    """A journal with something on both streams, in this order: ``data``, then one byte of stderr."""
+    journal = journals.open(process_id, bound=MIB, separate=True, keep_note=no_note)
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        for outlet, printed in ((stdout, data), (stderr, b"!")):
+            if data:
+                outlet.print(printed)
+                journal.take(outlet.reader, outlet.stream)
+    return journal
+
+
+def test_what_all_hold_is_counted_against_the_quota(journals: Journals) -> None:
+    """The owner learns at once by how much to shrink, without looking at a thousand files."""
+    open_journal(journals, "one", noise(60_000))
+    assert journals.over_quota() == 0
+    open_journal(journals, "two", noise(60_000))
+
+    assert journals.kept_bytes == 2 * (60_000 + 1 + 8)
+    assert journals.over_quota() == journals.kept_bytes - 100_000
+
+    journals.remove("one")
+    assert journals.kept_bytes == 60_009
+
+
+def test_a_new_worker_counts_what_its_predecessor_left(tmp_path: Path, journals: Journals) -> None:
+    """The quota holds over a crash, before anything is read or written."""
+    open_journal(journals, "one", noise(60_000))
+    journals.close()
+
+    successor = Journals(tmp_path / "journals")
+    journal = successor.open("one", bound=MIB, separate=True, keep_note=no_note)
+
+    assert successor.kept_bytes == 60_009
+    assert everything(journal) == noise(60_000) + b"!"
+    successor.close()
+
+
+def test_names_on_disk_are_those_of_processes(journals: Journals) -> None:
+    """What a lost agent left is found and removed, by the id that it belonged to; the pool is nobody's."""
+    open_journal(journals, "one", b"text")
+    open_journal(journals, "silent")
+    journals.close()
+
+    assert journals.names_on_disk() == {"one"}
+    journals.remove("one")
+    assert journals.names_on_disk() == set()
+
+
+def test_a_file_that_was_never_finished_is_removed_at_the_start(tmp_path: Path, journals: Journals) -> None:
+    """A kill while a file was being replaced leaves a draft, which is worth nothing."""
+    open_journal(journals, "one", b"text")
+    (tmp_path / "journals" / "one.draft").write_bytes(b"half of it")
+
+    Journals(tmp_path / "journals").close()
+
+    assert not (tmp_path / "journals" / "one.draft").exists()
+    assert journals.names_on_disk() == {"one"}
+
+
+def test_the_pool_is_bounded_and_its_files_are_empty(tmp_path: Path) -> None:
+    """Recycling never hoards, and never hands on a byte."""
+    journals = Journals(tmp_path / "journals", pooled_files=4)
+    for number in range(10):
+        open_journal(journals, str(number), b"secret")
+    for number in range(10):
+        journals.remove(str(number))
+
+    files = list((tmp_path / "journals" / "pool").iterdir())
+    assert [file.stat().st_size for file in files] == [0] * 4
+    journals.close()
+
+
+def test_a_file_in_the_pool_that_is_not_empty_is_not_used(tmp_path: Path) -> None:
+    """Whatever put it there, its bytes would pass for a process's output."""
+    pool = tmp_path / "journals" / "pool"
+    pool.mkdir(parents=True)
+    (pool / "7").write_bytes(b"foreign")
+
+    journals = Journals(tmp_path / "journals", pooled_files=1)
+    journal = open_journal(journals, "one", b"mine")
+
+    assert everything(journal) == b"mine!"
+    journals.close()
+
+
+def test_a_pool_that_somebody_emptied_is_done_without(tmp_path: Path, journals: Journals) -> None:
+    """A journal's first byte does not depend on a stock."""
+    for path in (tmp_path / "journals" / "pool").iterdir():
+        path.unlink()
+
+    assert everything(open_journal(journals, "one", b"text")) == b"text!"
+
+
+def test_the_folder_is_closed_to_others_even_if_it_was_open(tmp_path: Path) -> None:
+    """Output may hold secrets."""
+    folder = tmp_path / "journals"
+    folder.mkdir(mode=0o755)
+
+    Journals(folder).close()
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    """Nobody makes the agent write elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "journals").symlink_to("elsewhere")
+
+    with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+        Journals(tmp_path / "journals")
+
+
+def test_features_say_what_works_here(journals: Journals) -> None:
+    """GetInfo shows them; on the file systems that we test on both are there."""
+    assert journals.features() == (("journal.splice", True, ""), ("journal.punch_hole", True, ""))
+
+
+def test_a_feature_that_is_off_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody must be able to find out. `os.splice` fails by a fake, as it does in some sandboxes."""
+
+    def unsupported(*_args: object, **_named: object) -> int:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "splice", unsupported)
+    journals = Journals(tmp_path / "journals")
+
+    splice = journals.features()[0]
+    assert (splice.enabled, splice.reason.endswith("fails: Invalid argument")) == (False, True)
+    assert everything(open_journal(journals, "one", b"and yet")) == b"and yet!"
+    journals.close()
