@@ -1,0 +1,67 @@
+"""What the agent says of itself, gathered from the parts that know. Like ``main``, above the domains."""
+
+import os
+import shutil
+import time
+from importlib.metadata import version
+
+from guyline.agentd.info.info import Description, DiskUse, Feature, Limits
+from guyline.agentd.keeper.client import KeeperClient
+from guyline.agentd.keeper.keeper import RECORDS
+from guyline.agentd.process.journal import PIECE_BYTES
+from guyline.agentd.process.journals import Journals
+from guyline.agentd.process.processes import Processes
+from guyline.agentd.settings import AgentSettings
+
+
+class Describer:
+    """Describes the agent as it is when asked."""
+
+    def __init__(
+        self, *, settings: AgentSettings, keeper: KeeperClient, journals: Journals, processes: Processes
+    ) -> None:
+        self.version = version("guyline")  # of the running code: what is installed may be replaced
+        self._settings = settings
+        self._keeper = keeper
+        self._journals = journals
+        self._processes = processes
+        self._began_at = time.time()
+
+    async def describe(self) -> Description:
+        keeper, processes = self._keeper, self._processes
+        return Description(
+            agent_id="",
+            store_id=keeper.store_id,
+            instance_id=keeper.instance_id,
+            version=self.version,
+            features=tuple(Feature(name=f.name, enabled=f.enabled, reason=f.reason) for f in self._journals.features()),
+            limits=self._limits(),
+            keeper_pid=keeper.keeper_pid,
+            worker_pid=os.getpid(),
+            started_at=keeper.started_at,
+            worker_started_at=self._began_at,
+            disk_use=self._disk_use(),
+            running_processes=len(processes.running),
+            journal_degraded=any(process.output.journal.is_degraded for process in processes),
+        )
+
+    def _limits(self) -> Limits:
+        settings = self._settings
+        return Limits(
+            max_processes=self._processes.bounds.max_processes,
+            journal_bytes=settings.journal_bytes,
+            journal_quota_bytes=settings.journal_quota_bytes,
+            ended_retention=settings.ended_retention,
+            key_retention=settings.key_retention,
+            max_request_bytes=settings.max_request_bytes,
+            max_chunk_bytes=PIECE_BYTES,
+            shutdown_grace=settings.shutdown_grace,
+        )
+
+    def _disk_use(self) -> DiskUse:
+        folder = self._settings.state_dir
+        return DiskUse(
+            journal_bytes=self._journals.kept_bytes,
+            record_bytes=(folder / RECORDS).stat().st_size,
+            free_bytes=shutil.disk_usage(folder).free,
+        )

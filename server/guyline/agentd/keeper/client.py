@@ -1,0 +1,288 @@
+"""The worker's end of the socket to the keeper, on an asyncio loop."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, Self
+
+from guyline.agentd.keeper import messages as m
+from guyline.agentd.keeper.config import Config, become_keeper
+from guyline.agentd.keeper.table import Entry, Exit, from_memory_file, to_memory_file
+from guyline.agentd.keeper.worker import LOCKS_FROM, SETTINGS
+from guyline.agentd.system import proc
+from guyline.daemon.logging import get_logger
+
+UNFREEZE_AFTER = 2.0
+"""Seconds without an answer to a start after which a child that hangs before its exec is killed."""
+
+log = get_logger("keeper-client")
+
+
+class KeeperGone(Exception):
+    """The keeper died before it answered: what was asked may or may not have happened."""
+
+
+@dataclass(frozen=True)
+class Spawned:
+    """A command that the keeper started."""
+
+    pid: int
+    start_ticks: int
+    started_at: float  # seconds since the epoch
+
+
+class KeeperEvents(Protocol):
+    """What the keeper tells unasked. Called on the loop, in the order in which things happened."""
+
+    def exited(self, process_id: str, exit_: Exit) -> None: ...
+
+    def shut_down(self, grace: float) -> None:
+        """The agent ends: its commands have been told to, and have ``grace`` seconds for it."""
+
+    def stop(self) -> None:
+        """All commands are gone; the worker is to end."""
+
+    def keeper_lost(self) -> None:
+        """The keeper has died. ``KeeperClient.take_over`` is next."""
+
+
+class KeeperClient:
+    """Asks the keeper, and mirrors its table, so that this process could take its place.
+
+    Made by ``connect``. Descriptors in ``entries`` are the worker's own duplicates: who uses them closes them, after
+    ``release``.
+    """
+
+    def __init__(
+        self, connection: m.Connection, welcome: m.Welcome, entries: dict[str, Entry], reach: Callable[[str], None]
+    ) -> None:
+        config = Config.from_json(welcome.config)
+        self.entries = entries
+        self.instance_id = config.instance_id
+        self.started_at = config.started_at  # of the keeper's life, seconds since the epoch
+        self.store_id = welcome.store_id
+        self.worker_starts = welcome.worker_starts
+        self.keeper_pid = os.getppid()
+        self._connection = connection
+        self._reach = reach
+        locks = list(range(LOCKS_FROM, LOCKS_FROM + len(config.locks)))
+        self._config = config._replace(settings=SETTINGS, locks=locks)
+        self._events: KeeperEvents | None = None
+        self._numbers = itertools.count(1)
+        self._starts: dict[str, asyncio.Future[Spawned | OSError]] = {}
+        self._signals: dict[int, asyncio.Future[int]] = {}
+
+    @classmethod
+    def connect(cls, sock: socket.socket, *, reach: Callable[[str], None]) -> Self:
+        """Waits for the hand-over, which the keeper sends at once. ``reach`` is called at the fault points.
+
+        Raises:
+            KeeperGone: It died meanwhile.
+        """
+        sock.set_inheritable(False)  # the keeper that this process may become has no use for it, nor its commands
+        connection = m.Connection(sock)
+        entries: dict[str, Entry] = {}
+        welcome: m.Welcome | None = None
+        while True:
+            select.select([sock], [], [])
+            received = connection.receive()
+            if received is None:
+                raise KeeperGone("the keeper died during the hand-over")
+            message, descriptors = received
+            match message:
+                case m.Welcome():
+                    welcome = message
+                    entries = {entry.process_id: entry for entry in from_memory_file(descriptors[0])}
+                    for entry in entries.values():
+                        entry.kept = {}  # the numbers are the keeper's
+                    m.close_all(descriptors)
+                case m.Descriptors(process_id, names):
+                    entries[process_id].kept = dict(zip(names, descriptors, strict=True))
+                case m.HandedOver():
+                    assert welcome
+                    return cls(connection, welcome, entries, reach)
+                case _:
+                    raise m.MalformedMessage(f"{type(message).__name__} during the hand-over")
+
+    def listen(self, events: KeeperEvents) -> None:
+        """From now on the keeper's messages are handled on the running loop."""
+        self._events = events
+        asyncio.get_running_loop().add_reader(self._connection.fileno(), self._on_readable)
+
+    def close(self) -> None:
+        """Hears no more. What was sent is still done."""
+        asyncio.get_running_loop().remove_reader(self._connection.fileno())
+        self._connection.close()
+        self._fail_waiters()
+
+    def ready(self) -> None:
+        self._send(m.Ready())
+
+    async def start(self, request: m.Start, descriptors: Sequence[int]) -> Spawned:
+        """Has a command spawned. An id that the keeper knows is answered with what it has, and starts nothing.
+
+        The descriptors stay the caller's to close. Cancelling leaves the command alone.
+
+        Raises:
+            OSError: It could not be spawned.
+            KeeperGone: It may or may not have been spawned.
+        """
+        entry = self.entries.get(request.process_id)
+        if entry is None:
+            entry = self.entries[request.process_id] = Entry(request.process_id, request.info)
+            kept = descriptors[1 + len(request.child) :]
+            entry.kept = dict(zip(request.kept, kept, strict=True))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Spawned | OSError] = loop.create_future()
+        self._starts[request.process_id] = answer
+        self._send(request, descriptors)
+        self._reach("start.sent")
+        watchdog = loop.call_later(UNFREEZE_AFTER, self._unfreeze, request.process_id)
+        try:
+            result = await asyncio.shield(answer)
+        finally:
+            watchdog.cancel()
+        if isinstance(result, OSError):
+            raise result
+        return result
+
+    async def signal(self, process_id: str, number: int, cause: str) -> int:
+        """Signals the command's process group; returns zero or the errno (ESRCH: the command itself has ended).
+
+        Raises:
+            KeeperGone: It may or may not have been sent.
+        """
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        request = m.Signal(next(self._numbers), process_id, number, cause)
+        self._signals[request.number] = answer
+        self._send(request)
+        return await answer
+
+    def note(self, process_id: str, note: str) -> None:
+        """Replaces the note on a process. Once this returns, the next worker gets it, whatever happens to this one."""
+        self.entries[process_id].note = note
+        self._send(m.Note(process_id, note))
+
+    def release(self, process_id: str) -> None:
+        """The end of the output is recorded: the keeper may let its descriptors go."""
+        entry = self.entries[process_id]
+        entry.kept = {}
+        entry.released = True
+        self._send(m.Release(process_id))
+        self._reach("output.released")
+
+    def forget(self, process_id: str) -> None:
+        self.entries.pop(process_id, None)
+        self._send(m.Forget(process_id))
+
+    def upgrade(self, interpreter: str) -> None:
+        """Asks the keeper to become what this interpreter has installed; this worker then gets SIGTERM."""
+        self._send(m.Upgrade(interpreter))
+
+    def take_over(self) -> NoReturn:
+        """Becomes the keeper, in place; a new worker is its first child.
+
+        The commands of the lost keeper go on; their exit statuses went with it.
+        """
+        kept = [descriptor for entry in self.entries.values() for descriptor in entry.kept.values()]
+        config = self._config._replace(
+            table=to_memory_file(self.entries.values()), instance_id=os.urandom(16).hex(), started_at=time.time()
+        )
+        become_keeper(config, kept=kept)
+
+    def _send(self, message: m.Message, descriptors: Sequence[int] = ()) -> None:
+        try:
+            self._connection.send(message, descriptors)
+        except ConnectionError:
+            return  # the end of the connection tells, once all that came before it is read
+        if self._connection.has_queued:
+            asyncio.get_running_loop().add_writer(self._connection.fileno(), self._on_writable)
+
+    def _on_writable(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            self._connection.flush()
+        if not self._connection.has_queued:
+            asyncio.get_running_loop().remove_writer(self._connection.fileno())
+
+    def _on_readable(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while (received := self._connection.receive()) is not None:
+                self._handle(received[0])
+            self._lost()
+
+    def _lost(self) -> None:
+        assert self._events
+        asyncio.get_running_loop().remove_reader(self._connection.fileno())
+        self._fail_waiters()
+        self._events.keeper_lost()
+
+    def _fail_waiters(self) -> None:
+        waiters: list[asyncio.Future[Any]] = [*self._starts.values(), *self._signals.values()]
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(KeeperGone("the keeper is gone"))
+                waiter.exception()  # nobody may be waiting any more
+        self._starts.clear()
+        self._signals.clear()
+
+    def _handle(self, message: m.Message) -> None:
+        assert self._events
+        match message:
+            case m.Started(process_id, pid, ticks, started_at):
+                entry = self.entries[process_id]
+                entry.pid, entry.start_ticks, entry.started_at = pid, ticks, started_at
+                self._answer_start(process_id, Spawned(pid, ticks, started_at))
+            case m.Failed(process_id, number):
+                entry = self.entries[process_id]
+                entry.errno, entry.kept = number, {}
+                self._answer_start(process_id, OSError(number, os.strerror(number)))
+            case m.Exited(process_id, fields):
+                exit_ = Exit.from_json(fields)
+                if entry_ := self.entries.get(process_id):
+                    entry_.exit = exit_
+                    self._events.exited(process_id, exit_)
+            case m.Signalled(number, failure):
+                if (answer := self._signals.pop(number, None)) and not answer.done():
+                    answer.set_result(failure)
+            case m.ShutDown(grace):
+                self._events.shut_down(grace)
+            case m.Stop():
+                self._events.stop()
+            case _:
+                log.error("unexpected message of the keeper", kind=type(message).__name__)
+
+    def _answer_start(self, process_id: str, result: Spawned | OSError) -> None:
+        if (answer := self._starts.pop(process_id, None)) and not answer.done():
+            answer.set_result(result)
+
+    def _unfreeze(self, process_id: str) -> None:
+        """A spawn stops the keeper until the child has exec'd; one whose program lies on a dead mount never does."""
+        if process_id not in self._starts:
+            return
+        for pid in _unexecuted_children(self.keeper_pid):
+            log.warning("killing a child that hangs before its exec", child_pid=pid, process_id=process_id)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        asyncio.get_running_loop().call_later(UNFREEZE_AFTER, self._unfreeze, process_id)
+
+
+def _unexecuted_children(keeper: int) -> list[int]:
+    """Children that still show the keeper's own command line: they share its memory until they exec."""
+    command_line = Path(f"/proc/{keeper}/cmdline").read_bytes()
+    children = [pid for pid, stat in proc.all_processes().items() if stat.parent == keeper and pid != os.getpid()]
+    return [pid for pid in children if _command_line_of(pid) == command_line]
+
+
+def _command_line_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,216 @@
+"""The commands: spawned, watched, signalled and reaped here, each step in the record log before anybody is told."""
+
+import errno
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterable
+
+from guyline.agentd.keeper import messages as m
+from guyline.agentd.keeper.oom import OomWatch
+from guyline.agentd.keeper.records import RecordLog
+from guyline.agentd.keeper.spawn import Spawner
+from guyline.agentd.keeper.table import Asked, Entry, Exit
+from guyline.agentd.system import proc
+
+KEEPER_LOST = "KEEPER_LOST"
+AGENT_LOST = "AGENT_LOST"
+
+
+class Commands:
+    """All commands of this store, by id.
+
+    Everything here happens in one thread and without waiting, so reaping and signalling can never cross: a signal goes
+    out only while the number is certain to be the command's.
+    """
+
+    def __init__(
+        self, entries: Iterable[Entry], *, log: RecordLog, spawner: Spawner, tell: Callable[[m.Message], None]
+    ) -> None:
+        self.entries = {entry.process_id: entry for entry in entries}
+        self._by_pid = {entry.pid: entry for entry in self.entries.values() if entry.is_running and entry.pid}
+        self._log = log
+        self._spawner = spawner
+        self._tell = tell
+        self._oom = OomWatch()
+
+    @property
+    def running(self) -> list[Entry]:
+        return list(self._by_pid.values())
+
+    def start(self, request: m.Start, descriptors: list[int]) -> None:
+        """Spawns, or answers with what is known if the id was used before. Takes the descriptors over."""
+        known = self.entries.get(request.process_id)
+        if known:
+            m.close_all(descriptors)
+            self._answer(known)
+            return
+        entry = self.entries[request.process_id] = Entry(request.process_id, request.info)
+        self._log.append("start", entry.process_id, entry.info)
+        directory, *rest = descriptors
+        child, kept = rest[: len(request.child)], rest[len(request.child) :]
+        try:
+            self._spawn(entry, request, directory, child)
+        finally:
+            m.close_all([directory, *child])
+        if entry.pid is None:
+            m.close_all(kept)
+        else:
+            entry.kept = dict(zip(request.kept, kept, strict=True))
+        self._answer(entry)
+
+    def signal(self, request: m.Signal) -> None:
+        """Sends a signal to the command's group, unless it has been reaped: its number may by then be another's."""
+        entry = self.entries.get(request.process_id)
+        failure = errno.ESRCH
+        if entry and entry.is_running:
+            failure = self.kill_group(entry, request.signal, request.cause)
+        self._tell(m.Signalled(request.number, failure))
+
+    def kill_group(self, entry: Entry, number: int, cause: str) -> int:
+        """Returns zero or the errno."""
+        assert entry.pid
+        if not entry.is_child and not proc.is_alive(entry.pid, entry.start_ticks):
+            return errno.ESRCH
+        try:
+            os.killpg(entry.pid, number)
+        except OSError as why:
+            return why.errno or errno.EINVAL
+        entry.asked = Asked(number, cause, time.time())
+        return 0
+
+    def note(self, request: m.Note) -> None:
+        if entry := self.entries.get(request.process_id):
+            entry.note = request.note
+            self._log.append("note", entry.process_id, entry.note)
+
+    def release(self, process_id: str) -> None:
+        if entry := self.entries.get(process_id):
+            entry.released = True
+            self._drop_descriptors(entry)
+
+    def forget(self, process_id: str) -> None:
+        entry = self.entries.get(process_id)
+        if entry and not entry.is_running:
+            del self.entries[process_id]
+            entry.close_kept()
+            self._log.append("forget", process_id)
+
+    def reap(self) -> list[tuple[int, int]]:
+        """Reaps every child that has ended, records the commands' exits and tells the worker.
+
+        Returns the pids and wait statuses of those that are no commands: the worker, and orphans that came here.
+        """
+        others = []
+        ended: list[tuple[Entry, Exit]] = []
+        while (info := _first_zombie()) is not None:
+            entry = self._by_pid.pop(info, None)
+            # While it is a zombie its cgroup can still be read.
+            oom_killed = bool(entry and not entry.asked and _was_killed(info) and self._oom.has_killed(info))
+            _, status, usage = os.wait4(info, 0)
+            if entry is None:
+                others.append((info, status))
+            else:
+                ended.append((entry, _to_exit(status, usage, oom_killed=oom_killed, asked=entry.asked)))
+        if ended:
+            self._record(ended)
+        return others
+
+    def end_unseen(self, entry: Entry, why: str) -> None:
+        """Says of a command that nobody can wait for that it has ended, nobody knows how."""
+        self._by_pid.pop(entry.pid or 0, None)
+        self._ended(entry, Exit(ended_at=time.time(), unknown=why, asked=entry.asked))
+
+    def _spawn(self, entry: Entry, request: m.Start, directory: int, child: list[int]) -> None:
+        try:
+            entry.pid = self._spawner.spawn(
+                request.program,
+                request.argv,
+                request.env,
+                descriptors=dict(zip(request.child, child, strict=True)),
+                directory=directory,
+            )
+        except (OSError, ValueError) as why:  # ValueError: a NUL where none can be
+            entry.errno = getattr(why, "errno", None) or errno.EINVAL
+            self._log.append("failed", entry.process_id, entry.errno)
+            return
+        entry.started_at = time.time()
+        stat = proc.stat_of(entry.pid)  # at worst a zombie: nobody else reaps it
+        entry.start_ticks = stat.start_ticks if stat else 0
+        self._by_pid[entry.pid] = entry
+        self._log.append("spawned", entry.process_id, entry.pid, entry.start_ticks, entry.started_at)
+
+    def _answer(self, entry: Entry) -> None:
+        if entry.pid is None:
+            self._tell(m.Failed(entry.process_id, entry.errno or errno.EINVAL))
+        else:
+            self._tell(m.Started(entry.process_id, entry.pid, entry.start_ticks, entry.started_at))
+            if entry.exit:
+                self._tell(m.Exited(entry.process_id, list(entry.exit)))
+
+    def _record(self, ended: list[tuple[Entry, Exit]]) -> None:
+        strangers = [pid for pid in proc.own_children() if pid not in self._by_pid]
+        orphans = [stat for pid in strangers if (stat := proc.stat_of(pid)) and stat.state != "Z"]
+        for entry, exit_ in ended:
+            assert entry.pid
+            left_in = _left_in(entry.pid, orphans)
+            self._ended(entry, exit_._replace(left_in=left_in))
+
+    def _ended(self, entry: Entry, exit_: Exit) -> None:
+        entry.exit = exit_
+        self._log.append("exit", entry.process_id, exit_)
+        self._drop_descriptors(entry)
+        self._tell(m.Exited(entry.process_id, list(exit_)))
+
+    @staticmethod
+    def _drop_descriptors(entry: Entry) -> None:
+        if entry.released and not entry.is_running:
+            entry.close_kept()
+
+
+def _first_zombie() -> int | None:
+    try:
+        info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return info.si_pid if info else None
+
+
+def _was_killed(pid: int) -> bool:
+    info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return info is not None and info.si_code != os.CLD_EXITED and info.si_status == signal.SIGKILL
+
+
+def _to_exit(status: int, usage: "resource.struct_rusage", *, oom_killed: bool, asked: Asked | None) -> Exit:
+    by_signal = os.WIFSIGNALED(status)
+    return Exit(
+        ended_at=time.time(),
+        code=None if by_signal else os.WEXITSTATUS(status),
+        signal=os.WTERMSIG(status) if by_signal else None,
+        core_dumped=os.WCOREDUMP(status),
+        user_cpu=usage.ru_utime,
+        system_cpu=usage.ru_stime,
+        peak_memory_bytes=usage.ru_maxrss * 1024,
+        oom_killed=oom_killed,
+        asked=asked,
+    )
+
+
+def _left_in(leader: int, orphans: list[proc.Stat]) -> tuple[str, ...]:
+    """Where descendants of a command that was reaped a moment ago are left over.
+
+    Its orphans are children of this process now; whoever is not in the group but in the session came that way. The
+    group is asked for by signal 0, since members of it may hang below others.
+    """
+    found = []
+    try:
+        os.killpg(leader, 0)
+        found.append("group")
+    except ProcessLookupError:
+        pass
+    except PermissionError:  # somebody is there, under another user
+        found.append("group")
+    if any(orphan.session == leader != orphan.group for orphan in orphans):
+        found.append("session")
+    return tuple(found)

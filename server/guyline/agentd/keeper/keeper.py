@@ -1,0 +1,328 @@
+"""The keeper's loop: one thread that waits for signals, for the worker's messages, and for the next thing due."""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from guyline.agentd.keeper import messages as m
+from guyline.agentd.keeper.commands import AGENT_LOST, KEEPER_LOST, Commands
+from guyline.agentd.keeper.config import Config, become_keeper
+from guyline.agentd.keeper.records import RecordLog
+from guyline.agentd.keeper.shutdown import Shutdown
+from guyline.agentd.keeper.spawn import Spawner
+from guyline.agentd.keeper.table import Entry, Exit, from_memory_file, to_memory_file
+from guyline.agentd.keeper.worker import CANNOT_SERVE, Worker
+from guyline.agentd.system import proc
+
+RECORDS = "records.log"
+"""The record log's name in the state directory."""
+_HOUSEKEEPING = 10.0
+"""Seconds between looks at whether the log wants to be rewritten."""
+_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+_PASSED_ON = {signal.SIGUSR1}
+"""To the worker, which then writes down what it is doing."""
+
+
+class Keeper:
+    """Owns the commands and the worker; ``run`` returns when all is over."""
+
+    def __init__(
+        self, config: Config, *, store_id: str, entries: list[Entry], log: RecordLog, spawner: Spawner
+    ) -> None:
+        self._config = config
+        self._store_id = store_id
+        self._log = log
+        self._worker = Worker(config, spawner)
+        self._commands = Commands(entries, log=log, spawner=spawner, tell=self._worker.tell)
+        self._shutdown: Shutdown | None = None
+        self._selector = selectors.DefaultSelector()
+        self._watched: int | None = None  # the worker's socket in the selector
+        self._signals = _catch_signals()
+        self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
+        self._next_housekeeping = time.monotonic() + _HOUSEKEEPING
+        self._exit_code: int | None = None
+        self._has_served = False  # whether a worker ever did: if none can, this agent is set up wrong
+        for entry in self._commands.running:
+            self._watch_if_no_child(entry)
+
+    def run(self) -> int:
+        """Returns the exit code for the whole agent."""
+        if self._config.is_upgrade:
+            self._worker.signal(signal.SIGTERM)  # the old code makes way; its successor gets everything
+        while self._exit_code is None:
+            self._start_worker_if_due()
+            self._watch_worker()
+            for key, _ in self._selector.select(self._until_due()):
+                key.data()
+            self._do_what_is_due()
+        return self._exit_code
+
+    # What is due.
+
+    def _until_due(self) -> float:
+        due = [self._next_housekeeping]
+        if self._shutdown:
+            due.append(self._shutdown.due_at)
+        elif self._worker.start_at is not None:
+            due.append(self._worker.start_at)
+        return max(0.0, min(due) - time.monotonic())
+
+    def _do_what_is_due(self) -> None:
+        if self._shutdown:
+            self._exit_code = self._shutdown.advance()
+        if time.monotonic() >= self._next_housekeeping:
+            self._next_housekeeping = time.monotonic() + _HOUSEKEEPING
+            if self._log.wants_rewrite:
+                self._log.rewrite(self._commands.entries.values())
+
+    def _start_worker_if_due(self) -> None:
+        start_at = self._worker.start_at
+        if self._shutdown or start_at is None or time.monotonic() < start_at:
+            return
+        try:
+            self._worker.start(self._commands.entries.values(), store_id=self._store_id)
+        except OSError as why:
+            self._say("worker cannot be started", error=str(why))
+            self._worker.died()
+        else:
+            self._say("worker started", worker_pid=self._worker.pid, starts=self._worker.starts)
+
+    # The worker's messages.
+
+    def _watch_worker(self) -> None:
+        connection = self._worker.connection
+        if connection is None or self._watched is not None:
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection and connection.has_queued else 0)
+            if connection and self._watched is not None and self._selector.get_key(self._watched).events != wanted:
+                self._selector.modify(self._watched, wanted, self._on_worker)
+            return
+        self._watched = connection.fileno()
+        self._selector.register(self._watched, selectors.EVENT_READ, self._on_worker)
+
+    def _on_worker(self) -> None:
+        connection = self._worker.connection
+        if connection is None:
+            return
+        with contextlib.suppress(ConnectionError):  # what it sent before it died is still to be read
+            connection.flush()
+        with contextlib.suppress(BlockingIOError):
+            if not self._receive_one(connection):
+                self._disconnect()
+
+    def _receive_one(self, connection: m.Connection) -> bool:
+        """Handles the next message; false at the end of the connection.
+
+        Raises:
+            BlockingIOError: There is none.
+        """
+        try:
+            received = connection.receive()
+        except m.MalformedMessage as why:
+            self._say("message of the worker ignored", error=str(why))
+            return True
+        if received is None:
+            return False
+        self._handle(*received)
+        return True
+
+    def _drain_worker(self) -> None:
+        """Does all that a dead worker had asked for: what it sent is done, what it did not send never happened."""
+        connection = self._worker.connection
+        if connection:
+            with contextlib.suppress(BlockingIOError):
+                while self._receive_one(connection):
+                    pass
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._watched is not None:
+            self._selector.unregister(self._watched)
+            self._watched = None
+        self._worker.forget_connection()
+
+    def _handle(self, message: m.Message, descriptors: list[int]) -> None:
+        commands = self._commands
+        match message:
+            case m.Start():
+                self._start(message, descriptors)
+            case m.Note():
+                commands.note(message)
+            case m.Signal():
+                commands.signal(message)
+            case m.Release(process_id):
+                commands.release(process_id)
+            case m.Forget(process_id):
+                commands.forget(process_id)
+            case m.Upgrade(interpreter):
+                self._upgrade(interpreter)
+            case m.Ready():
+                self._has_served = True
+                self._say("worker serves", worker_pid=self._worker.pid)
+            case _:
+                self._say("message of the worker ignored", error=f"unexpected {type(message).__name__}")
+                m.close_all(descriptors)
+
+    def _start(self, request: m.Start, descriptors: list[int]) -> None:
+        if len(descriptors) != 1 + len(request.child) + len(request.kept):
+            self._say("message of the worker ignored", error="a start with the wrong number of descriptors")
+            m.close_all(descriptors)
+        elif self._shutdown:
+            m.close_all(descriptors)  # the worker refuses starts itself by now; this one crossed the news
+        else:
+            self._commands.start(request, descriptors)
+
+    # Signals.
+
+    def _on_signals(self) -> None:
+        numbers = set(os.read(self._signals, 512))
+        if signal.SIGCHLD in numbers:
+            for pid, status in self._commands.reap():
+                if pid == self._worker.pid:
+                    self._on_worker_death(status)
+        for number in sorted(numbers & _PASSED_ON):
+            self._worker.signal(number)
+        for number in sorted(numbers & _ENDING):
+            self._end(signal.Signals(number))
+
+    def _on_worker_death(self, status: int) -> None:
+        pid = self._worker.pid
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == CANNOT_SERVE and not self._has_served:
+            self._exit_code = 1  # it has said why; nothing was started
+        self._drain_worker()
+        pause = self._worker.died()
+        if not self._shutdown:
+            self._say("worker died", worker_pid=pid, next_in_seconds=pause)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._shutdown:
+            self._say("killing everything", signal=number.name)
+            self._shutdown.hurry()
+            return
+        self._say("shutting down", signal=number.name, running=len(self._commands.running))
+        self._shutdown = Shutdown(self._commands, self._worker, grace=self._config.shutdown_grace)
+
+    # Taking over and being replaced.
+
+    def _watch_if_no_child(self, entry: Entry) -> None:
+        """Of a command that a lost keeper started, the end can be seen, but not its status."""
+        assert entry.pid
+        if entry.is_child:
+            return
+        try:
+            watch = os.pidfd_open(entry.pid)
+        except ProcessLookupError:
+            watch = None
+        if watch is None or not proc.is_alive(entry.pid, entry.start_ticks):
+            if watch is not None:
+                os.close(watch)
+            self._commands.end_unseen(entry, KEEPER_LOST)
+            return
+        self._selector.register(watch, selectors.EVENT_READ, self._when_gone(watch, entry))
+
+    def _when_gone(self, watch: int, entry: Entry) -> Callable[[], None]:
+        def gone() -> None:
+            self._selector.unregister(watch)
+            os.close(watch)
+            self._commands.end_unseen(entry, KEEPER_LOST)
+
+        return gone
+
+    def _upgrade(self, interpreter: str) -> None:
+        if self._shutdown or not self._worker.connection or not self._worker.pid:
+            return
+        self._say("upgrading the keeper", interpreter=interpreter)
+        entries = self._commands.entries.values()
+        config = self._config._replace(
+            table=to_memory_file(entries),
+            worker_socket=os.dup(self._worker.connection.fileno()),
+            worker_pid=self._worker.pid,
+            worker=[interpreter, *self._config.worker[1:]],
+        )
+        assert config.table is not None and config.worker_socket is not None  # noqa: PT018 - for the type checker
+        try:
+            become_keeper(config, interpreter=interpreter, kept=[d for entry in entries for d in entry.kept.values()])
+        except OSError as why:
+            self._say("upgrade failed, going on", error=str(why))
+            m.close_all([config.table, config.worker_socket])
+
+    def _say(self, event: str, **fields: object) -> None:
+        say(self._config, event, **fields)
+
+
+def say(config: Config, event: str, **fields: object) -> None:
+    """Writes a line to the log, in the worker's format."""
+    if config.json_log:
+        line = json.dumps({"event": event, "logger": "keeper", "timestamp": time.time(), **fields})
+    else:
+        line = " ".join([f"keeper: {event}", *(f"{name}={value}" for name, value in fields.items())])
+    with contextlib.suppress(OSError):  # a log that nobody reads any more stops nothing
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def load(config: Config) -> tuple[str, list[Entry], RecordLog]:
+    """Reads the store: its id, its entries, and the log open for more.
+
+    Raises:
+        NewerLog: A newer Guyline wrote it.
+        OSError: It cannot be read or written.
+    """
+    path = Path(config.state_dir, RECORDS)
+    history = RecordLog.load(path)
+    store_id = history.store_id or _new_id()
+    log = RecordLog(path, store_id=store_id)
+    if config.table is None:
+        entries = list(history.entries.values())
+    else:
+        entries = _taken_over(config.table, history.entries, is_child=config.is_upgrade)
+    _settle(entries, log, why=AGENT_LOST if config.table is None else KEEPER_LOST)
+    if log.wants_rewrite or config.table is not None:
+        log.rewrite(entries)
+    return store_id, entries, log
+
+
+def _taken_over(table: int, recorded: dict[str, Entry], *, is_child: bool) -> list[Entry]:
+    """The table as it was handed over, with the exits that its owner recorded but could not tell any more."""
+    entries = list(from_memory_file(table))
+    os.close(table)
+    children = set(proc.own_children()) if is_child else set()
+    for entry in entries:
+        entry.is_child = entry.pid in children  # not even after an upgrade, if an earlier keeper was lost
+        for descriptor in entry.kept.values():
+            os.set_inheritable(descriptor, False)
+        if (known := recorded.get(entry.process_id)) and entry.exit is None:
+            entry.exit, entry.errno = known.exit, known.errno
+            entry.pid, entry.start_ticks = known.pid or entry.pid, known.start_ticks or entry.start_ticks
+            entry.started_at = known.started_at or entry.started_at
+    return entries
+
+
+def _settle(entries: list[Entry], log: RecordLog, *, why: str) -> None:
+    """Says of each entry whose fate nobody can tell any more that it is unknown."""
+    for entry in entries:
+        was_lost = why == AGENT_LOST or entry.pid is None
+        if entry.exit is None and entry.errno is None and was_lost:
+            entry.exit = Exit(ended_at=time.time(), unknown=why)
+            log.append("exit", entry.process_id, entry.exit)
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()
+
+
+def _catch_signals() -> int:
+    """Makes every signal of interest a byte in a pipe; returns its reading end."""
+    ours, theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+    for number in {signal.SIGCHLD, *_ENDING, *_PASSED_ON}:
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # who came before this program had blocked them
+    os.kill(os.getpid(), signal.SIGCHLD)  # somebody may have ended before this
+    return ours

@@ -1,0 +1,48 @@
+"""Whether it was the kernel that killed a command because memory ran out, as far as its cgroup tells."""
+
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+class OomWatch:
+    """Compares the cgroups' counts of such kills with what they were before.
+
+    cgroup v2 has it in ``memory.events``, v1 in ``memory.oom_control``. A kill without such a file is not recognised.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, int] = {}
+        self.has_killed("self")
+
+    def has_killed(self, pid: int | str) -> bool:
+        """Whether there were kills in the cgroup of this process (it may be a zombie) since the last call for it."""
+        file = _events_file(pid)
+        count = _count(file) if file else 0
+        if file is None or count <= self._seen.get(file, 0):
+            return False
+        self._seen[file] = count
+        return True
+
+
+def _events_file(pid: int | str) -> Path | None:
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        hierarchy, controllers, path = line.split(":", 2)
+        path = path.removesuffix(" (deleted)").strip("/")
+        if "memory" in controllers.split(","):
+            return _ROOT / "memory" / path / "memory.oom_control"
+        if hierarchy == "0" and (file := _ROOT / path / "memory.events").exists():
+            return file
+    return None
+
+
+def _count(file: Path) -> int:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

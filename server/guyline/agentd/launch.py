@@ -1,0 +1,107 @@
+"""``guyline agent``: reads and checks the settings, makes sure that this agent is the only one, becomes its keeper."""
+
+import fcntl
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from guyline.agentd.keeper.config import Config, become_keeper
+from guyline.agentd.settings import AgentSettings
+from guyline.daemon.address import UnixAddress
+from guyline.rpc.socket_path import SocketNotUsable, make_way
+
+WORKER = (sys.executable, "-m", "guyline.agentd.main")
+
+
+class CannotLaunch(Exception):
+    """The agent cannot be started as asked. Says why, and what to do."""
+
+
+def main(argv: Sequence[str]) -> NoReturn:
+    """Never returns: becomes the keeper, or exits with 2 (wrong settings) or 1 (cannot be started here)."""
+    from guyline.daemon.settings_source import parse  # noqa: PLC0415 - pydantic is not installed everywhere, and slow
+
+    settings = parse(AgentSettings, argv, prog="guyline agent", env_prefix="GUYLINE_AGENT_")
+    try:
+        launch(settings)
+    except CannotLaunch as why:
+        sys.exit(f"guyline agent: {why}")
+
+
+def launch(settings: AgentSettings, *, worker: Sequence[str] = WORKER) -> NoReturn:
+    """Becomes the keeper of an agent with these settings.
+
+    Raises:
+        CannotLaunch: Another agent has the state directory or the socket, or they cannot be used.
+    """
+    locks = [_lock(_state_dir(settings.state_dir) / "lock", f"--state-dir {settings.state_dir}")]
+    if isinstance(settings.address, UnixAddress):
+        locks.append(_lock_socket(settings.address.path))
+    is_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    config = Config(
+        state_dir=str(settings.state_dir),
+        worker=list(worker),
+        settings=_to_memory_file(settings.to_json()),
+        locks=locks,
+        shutdown_grace=settings.shutdown_grace,
+        json_log=is_json,
+        descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        oom_score=max(0, int(Path("/proc/self/oom_score_adj").read_text())),
+        instance_id=os.urandom(16).hex(),
+        started_at=time.time(),
+    )
+    try:
+        become_keeper(config, kept=[])
+    except OSError as why:
+        raise CannotLaunch(f"cannot execute {sys.executable}: {why.strerror}") from why
+
+
+def _state_dir(path: Path) -> Path:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise CannotLaunch(f"{path} belongs to user {status.st_uid}; give another --state-dir")
+        path.chmod(0o700)
+    except OSError as why:
+        raise CannotLaunch(f"cannot use {path} (--state-dir): {why.strerror}") from why
+    return path
+
+
+def _lock_socket(path: Path) -> int:
+    """One lock beside the socket, since gRPC would take a live one over in silence."""
+    try:
+        make_way(path)
+    except SocketNotUsable as why:
+        raise CannotLaunch(str(why)) from why
+    return _lock(path.with_name(path.name + ".lock"), f"--listen unix:{path}")
+
+
+def _lock(path: Path, setting: str) -> int:
+    """Takes the lock for as long as the descriptor, or a copy of it, is open anywhere."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as why:
+        raise CannotLaunch(f"cannot lock {path}: {why.strerror}") from why
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as why:
+        owner = os.pread(file, 20, 0).decode(errors="replace") or "?"
+        raise CannotLaunch(f"an agent (pid {owner}) already runs there; stop it, or give another {setting}") from why
+    os.ftruncate(file, 0)
+    os.pwrite(file, str(os.getpid()).encode(), 0)
+    return file
+
+
+def _to_memory_file(text: str) -> int:
+    file = os.memfd_create("guyline-settings")
+    os.write(file, text.encode())
+    return file
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,203 @@
+"""The worker: everything of the agent but its keeper, wired together. The keeper starts it, and again if it dies."""
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from guyline.agent.v1.agent_info_service_pb2_grpc import add_AgentInfoServiceServicer_to_server
+from guyline.agent.v1.process_service_pb2_grpc import add_ProcessServiceServicer_to_server
+from guyline.agentd.description import Describer
+from guyline.agentd.info.service import AgentInfoService
+from guyline.agentd.keeper.client import KeeperClient
+from guyline.agentd.keeper.table import Exit
+from guyline.agentd.keeper.worker import CANNOT_SERVE, GRPC_ENVIRONMENT, SETTINGS, SOCKET
+from guyline.agentd.process.environment import Environment
+from guyline.agentd.process.faults import FaultPoint, no_fault
+from guyline.agentd.process.journals import Journals
+from guyline.agentd.process.keys import Keys
+from guyline.agentd.process.lookup import Lookup
+from guyline.agentd.process.metrics import ProcessMetrics
+from guyline.agentd.process.processes import Bounds, Processes
+from guyline.agentd.process.service import OutputDefaults, ProcessService
+from guyline.agentd.process.starting import Starter
+from guyline.agentd.process.tasks import Tasks
+from guyline.agentd.settings import AgentSettings
+from guyline.agentd.system.proc import this_boot
+from guyline.agentd.upgrade import Upgrader
+from guyline.daemon.logging import configure_logging, get_logger
+from guyline.daemon.tracing import ExtraMissing
+from guyline.rpc.authentication import Authentication, LocalAuthentication
+from guyline.rpc.call import CallObserver
+from guyline.rpc.observation import Observation
+from guyline.rpc.server import CannotListen, RpcServer, Tls
+from guyline.rpc.socket_path import SocketNotUsable
+from guyline.rpc.token import TokenAuthentication, TokenFile, TokenFileNotUsable
+
+_SWEEP_INTERVAL = 30.0  # seconds
+_DESCRIPTORS_A_PROCESS = 5
+_DESCRIPTORS_BESIDES = 256
+
+log = get_logger("worker")
+
+
+class Worker:
+    """What the keeper's news mean to the rest; ``stopping`` is set once the worker is to end."""
+
+    def __init__(self, keeper: KeeperClient, processes: Processes) -> None:
+        self.stopping = asyncio.Event()
+        self._keeper = keeper
+        self._processes = processes
+
+    def exited(self, process_id: str, exit_: Exit) -> None:
+        self._processes.exited(process_id, exit_)
+
+    def shut_down(self, grace: float) -> None:
+        log.info("the agent shuts down", grace_seconds=grace)
+        self._processes.refuse_starts()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def keeper_lost(self) -> None:
+        log.error("the keeper died; taking its place", keeper_pid=self._keeper.keeper_pid)
+        self._keeper.take_over()
+
+
+async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[str, str], reach: FaultPoint) -> None:
+    """Runs the worker until it is told to stop."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(keeper.close)
+        journals = Journals(settings.state_dir / "journals", quota_bytes=settings.journal_quota_bytes)
+        stack.callback(journals.close)
+        lookup = Lookup(timeout=settings.lookup_timeout, default_directory=settings.directory, home=Path.home())
+        stack.enter_context(lookup)
+        tasks = await stack.enter_async_context(Tasks())
+        observation = Observation(
+            metrics_address=settings.metrics_address, environment=own_env, service_name="guyline-agent"
+        )
+        await stack.enter_async_context(observation)
+        environment = Environment(own_env, hook=lambda own: own)
+        processes = Processes(
+            keeper=keeper,
+            journals=journals,
+            starter=Starter(keeper=keeper, lookup=lookup, environment=environment, boot_id=this_boot(), reach=reach),
+            keys=Keys(retention=settings.key_retention),
+            bounds=_bounds(settings),
+            tasks=tasks,
+            metrics=ProcessMetrics(observation.metrics),
+            boot_id=this_boot(),
+            reach=reach,
+        )
+        stack.callback(processes.close)
+        worker = Worker(keeper, processes)
+        keeper.listen(worker)
+        processes.restore()
+        tasks.start(_sweep(processes), name="sweep")
+        _on_signals(worker.stopping)
+        observation.metrics.gauge("processes_running", "commands that run", lambda: len(processes.running))
+        server = _server(settings, keeper, journals, processes, observation.observers)
+        await stack.enter_async_context(server)
+        keeper.ready()
+        log.info("serving", address=str(server.address), running=len(processes.running))
+        await worker.stopping.wait()
+
+
+def _server(
+    settings: AgentSettings,
+    keeper: KeeperClient,
+    journals: Journals,
+    processes: Processes,
+    observers: Sequence[CallObserver],
+) -> RpcServer:
+    tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+    server = RpcServer(
+        settings.address,
+        authentication=_authentication(settings),
+        observers=observers,
+        tls=tls,
+        max_request_bytes=settings.max_request_bytes,
+    )
+    describer = Describer(settings=settings, keeper=keeper, journals=journals, processes=processes)
+    upgrader = Upgrader(version=describer.version, ask_keeper=keeper.upgrade)
+    info = AgentInfoService(describe=describer.describe, upgrade=upgrader.upgrade)
+    server.add(add_AgentInfoServiceServicer_to_server, info)
+    service = ProcessService(
+        processes,
+        instance_id=keeper.instance_id,
+        defaults=OutputDefaults(kept_bytes=settings.journal_bytes, most_kept_bytes=settings.journal_quota_bytes),
+        incarnation=os.urandom(16),
+    )
+    server.add(add_ProcessServiceServicer_to_server, service)
+    return server
+
+
+def _authentication(settings: AgentSettings) -> Authentication:
+    return TokenAuthentication(TokenFile(settings.token_file)) if settings.token_file else LocalAuthentication()
+
+
+def _bounds(settings: AgentSettings) -> Bounds:
+    """Fewer processes than the settings allow, if there would be no descriptors for them."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = max(1, (descriptors - _DESCRIPTORS_BESIDES) // _DESCRIPTORS_A_PROCESS)
+    return Bounds(
+        max_processes=min(settings.max_processes, possible),
+        ended_retention=settings.ended_retention,
+        pause_patience=settings.pause_patience,
+    )
+
+
+async def _sweep(processes: Processes) -> None:
+    while True:
+        processes.sweep()
+        await asyncio.sleep(_SWEEP_INTERVAL)
+
+
+def _on_signals(stopping: asyncio.Event) -> None:
+    """TERM: make way for the next worker. INT is the keeper's business. USR1: say what is being done."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loop.add_signal_handler(signal.SIGUSR1, _say_what_is_done)
+
+
+def _say_what_is_done() -> None:
+    faulthandler.dump_traceback(all_threads=True)
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+
+
+def _own_environment() -> dict[str, str]:
+    """The environment the agent was started with: without what its keeper added for this program alone."""
+    return {name: value for name, value in os.environ.items() if GRPC_ENVIRONMENT.get(name) != value}
+
+
+def _raise_descriptor_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def main(reach: FaultPoint = no_fault) -> None:
+    """Runs the worker of the keeper that started this process."""
+    began = time.monotonic()
+    settings = AgentSettings.from_json(os.pread(SETTINGS, os.fstat(SETTINGS).st_size, 0).decode())
+    configure_logging(log_format=settings.log_format, level=settings.log_level)
+    _raise_descriptor_limit()
+    keeper = KeeperClient.connect(socket.socket(fileno=SOCKET), reach=reach)
+    log.debug("handed over", entries=len(keeper.entries), seconds=time.monotonic() - began)
+    try:
+        asyncio.run(serve(settings, keeper, _own_environment(), reach))
+    except (CannotListen, SocketNotUsable, TokenFileNotUsable, ExtraMissing) as why:
+        log.error("cannot serve with these settings", problem=str(why))  # noqa: TRY400 - the text says it all
+        sys.exit(CANNOT_SERVE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""How a command ended, in the domain's words."""
+
+import enum
+import signal
+from dataclasses import dataclass
+from typing import Self
+
+from guyline.agentd.keeper import table
+
+_ASKED_TO_END = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+_TAKES_EFFECT_WITHIN = 10.0
+"""Seconds after such a signal within which an exit is taken for its effect."""
+
+
+class EndedBy(enum.Enum):
+    """Who brought the end about."""
+
+    NOT_KNOWN = ""
+    ITSELF = "itself"
+    CALLER = "caller"
+    TIME_LIMIT = "time_limit"
+    AGENT = "agent"
+    OOM_KILLER = "oom_killer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """How a command ended. Exactly one of ``code``, ``signal`` and ``unknown`` is set."""
+
+    code: int | None
+    signal: int | None
+    unknown: str | None  # why nobody knows: KEEPER_LOST or AGENT_LOST
+    ended_by: EndedBy
+    ended_at: float  # seconds since the epoch
+    user_cpu: float  # seconds
+    system_cpu: float  # seconds
+    peak_memory_bytes: int
+    core_dumped: bool
+    left_in: tuple[str, ...]  # "group", "session", "cgroup"
+
+    @classmethod
+    def of(cls, seen: table.Exit) -> Self:
+        """From what the keeper saw."""
+        return cls(
+            code=seen.code,
+            signal=seen.signal,
+            unknown=seen.unknown,
+            ended_by=_ended_by(seen),
+            ended_at=seen.ended_at,
+            user_cpu=seen.user_cpu,
+            system_cpu=seen.system_cpu,
+            peak_memory_bytes=seen.peak_memory_bytes,
+            core_dumped=seen.core_dumped,
+            left_in=seen.left_in,
+        )
+
+
+def _ended_by(seen: table.Exit) -> EndedBy:
+    if seen.unknown:
+        return EndedBy.NOT_KNOWN
+    if seen.oom_killed:
+        return EndedBy.OOM_KILLER
+    asked = seen.asked
+    if asked is None:
+        return EndedBy.ITSELF
+    obeyed = asked.signal in _ASKED_TO_END and seen.ended_at - asked.at <= _TAKES_EFFECT_WITHIN
+    if seen.signal == asked.signal or (seen.signal is None and obeyed):
+        return EndedBy(asked.cause)
+    return EndedBy.ITSELF

@@ -1,0 +1,122 @@
+"""Following a process: one reader's way through its output, at its own pace."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from guyline.agentd.process.bell import Bell
+from guyline.agentd.process.exit import Exit
+from guyline.agentd.process.journal import PIECE_BYTES, Cold, Piece
+from guyline.agentd.process.runs import Run
+
+if TYPE_CHECKING:
+    from guyline.agentd.process.process import Process
+
+FLUSH_AFTER = 0.005
+"""Seconds that a small piece of output may wait for more, so that a chatty process costs few messages."""
+_WORTH_SENDING = 64 * 1024
+"""Bytes that are sent without waiting for more."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What happened since the batch before. Without change, data, gap and exit: nothing did, and all is well."""
+
+    position: int  # the offset behind everything told so far
+    changed: bool  # the process has changed (the first batch always says so)
+    offset: int
+    data: bytes = b""
+    runs: tuple[Run, ...] = ()
+    gap: tuple[int, int] | None = None  # lies before ``data``
+    exit: Exit | None = None  # nothing comes after it; never beside a gap
+
+
+class Follower:
+    """One reader of one process. Iterate ``batches``; nothing here slows the process, unless it ``paces`` it.
+
+    A batch is told only once there is something to tell, or after ``quiet`` seconds.
+    """
+
+    def __init__(self, process: "Process", position: int, *, snapshot: bool, quiet: float, paces: bool) -> None:
+        self._process = process
+        self._position = position
+        self._until = process.output.journal.size if snapshot else None
+        self._quiet = quiet
+        self._pacing = process.output.pacing if paces else None
+        self._ends_at: int | None = None  # once it has ended: a descendant may go on printing for ever
+        self._version = -1
+        self._sent_at = 0.0
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """Raises OffsetOutOfRange if the position is beyond the output. Close it (``aclosing``) to let go."""
+        with self._process.output.bell() as bell:
+            if self._pacing:
+                self._pacing.hold(self, self._position)
+            try:
+                await self._hold_the_first(bell)
+                while (batch := await self._next(bell)) is not None:
+                    yield batch
+                    self._sent_at = time.monotonic()
+                    if self._pacing:
+                        self._pacing.advance(self, self._position)
+                    if batch.exit:
+                        return
+            finally:
+                if self._pacing:
+                    self._pacing.let_go(self)
+
+    async def _hold_the_first(self, bell: Bell) -> None:
+        """Gives a short command the moment to end, so that all of it goes in one message."""
+        ends = time.monotonic() + FLUSH_AFTER
+        while self._until is None and not self._is_worth_sending() and (left := ends - time.monotonic()) > 0:
+            await bell.wait(left)
+
+    def _is_worth_sending(self) -> bool:
+        waiting = self._process.output.journal.size - self._position
+        return self._process.exit is not None or waiting >= _WORTH_SENDING
+
+    async def _next(self, bell: Bell) -> Batch | None:
+        """The next batch, or None at the end of a snapshot."""
+        quiet_at = time.monotonic() + self._quiet
+        while True:
+            await self._let_more_come(bell)
+            batch = await self._ready()
+            if batch or self._is_snapshot_over():
+                return batch
+            left = quiet_at - time.monotonic()
+            if left <= 0 or not await bell.wait(left):
+                return Batch(self._position, changed=False, offset=self._position)
+
+    async def _let_more_come(self, bell: Bell) -> None:
+        """No more than one small message in ``FLUSH_AFTER``; the first after a pause goes at once."""
+        wait_until = self._sent_at + FLUSH_AFTER
+        while not self._is_worth_sending() and (left := wait_until - time.monotonic()) > 0:
+            await bell.wait(left)
+
+    def _is_snapshot_over(self) -> bool:
+        return self._until is not None and self._position >= self._until
+
+    async def _ready(self) -> Batch | None:
+        version, exit_ = self._process.version, self._process.exit  # before the output: an end implies all of it
+        if exit_ and self._ends_at is None:
+            self._ends_at = self._process.output.journal.size
+        piece = await self._read()
+        self._position = piece.offset + len(piece.data)
+        changed = version != self._version
+        is_all = self._ends_at is not None and self._position >= self._ends_at
+        ended = exit_ if is_all and not piece.gap else None  # a message has one signal: the end has its own
+        if not (piece.data or piece.gap or changed or ended):
+            return None
+        self._version = version
+        if piece.gap:
+            self._process.metrics.gap()
+        return Batch(self._position, changed, piece.offset, piece.data, piece.runs, piece.gap, ended)
+
+    async def _read(self) -> Piece:
+        journal = self._process.output.journal
+        limit = PIECE_BYTES if self._until is None else max(0, min(PIECE_BYTES, self._until - self._position))
+        while isinstance(piece := journal.read(self._position, limit), Cold):
+            await asyncio.to_thread(piece.warm)
+        return piece

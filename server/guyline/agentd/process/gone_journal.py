@@ -1,0 +1,29 @@
+"""What is left of a journal that was given up: how long it was."""
+
+from pathlib import Path
+
+from guyline.agentd.process.errors import OffsetOutOfRange
+from guyline.agentd.process.journal import PIECE_BYTES, Piece
+
+
+class GoneJournal:
+    """Reads as one gap. The process has ended, so it never grows."""
+
+    kept_bytes = 0
+    is_degraded = False
+
+    def __init__(self, process_id: str, size: int) -> None:
+        self.path = Path(process_id)
+        self.size = size
+
+    @property
+    def kept_from(self) -> int:
+        return self.size
+
+    def read(self, offset: int, _at_most: int = PIECE_BYTES) -> Piece:
+        if offset > self.size:
+            raise OffsetOutOfRange(offset, self.size)
+        return Piece(self.size, b"", gap=(offset, self.size) if offset < self.size else None)
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,67 @@
+"""PAUSE: the one case in which a reader may slow a process, as a shell's pipeline would."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Pacing:
+    """Decides whether a process's pipe is read, by how much of its output one stream has not been sent yet.
+
+    Without such a stream for ``patience`` seconds the process goes on for good: ``gave_up`` is called, once.
+    """
+
+    def __init__(
+        self, *, bound: int, patience: float, position: int, resumed: Callable[[], None], gave_up: Callable[[], None]
+    ) -> None:
+        self._allowed = bound // 2
+        self._patience = patience
+        self._position = position  # what the pacing stream has been sent
+        self._resumed = resumed
+        self._gave_up = gave_up
+        self._holder: object | None = None
+        self._is_over = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._wait_for_holder()
+
+    def must_wait(self, size: int) -> bool:
+        """Whether a pipe whose journal has ``size`` bytes must not be read now."""
+        return not self._is_over and size - self._position > self._allowed
+
+    def hold(self, holder: object, position: int) -> None:
+        """This stream paces from now on, in place of any other."""
+        self._holder = holder
+        self._cancel_timer()
+        self._move(position)
+
+    def advance(self, holder: object, position: int) -> None:
+        """The stream has been sent everything before ``position``."""
+        if holder is self._holder:
+            self._move(position)
+
+    def let_go(self, holder: object) -> None:
+        """The stream is gone; it has ``patience`` to come back."""
+        if holder is self._holder:
+            self._holder = None
+            self._wait_for_holder()
+
+    def close(self) -> None:
+        self._is_over = True
+        self._cancel_timer()
+
+    def _move(self, position: int) -> None:
+        self._position = position
+        self._resumed()
+
+    def _wait_for_holder(self) -> None:
+        if not self._is_over:
+            self._timer = asyncio.get_running_loop().call_later(self._patience, self._give_up)
+
+    def _give_up(self) -> None:
+        self.close()
+        self._gave_up()
+        self._resumed()
+
+    def _cancel_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None

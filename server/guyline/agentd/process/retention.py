@@ -1,0 +1,87 @@
+"""What is given up when: output for room, ended processes and keys for age."""
+
+from collections.abc import Callable, Iterable
+
+from guyline.agentd.process.gone_journal import GoneJournal
+from guyline.agentd.process.journals import Journals
+from guyline.agentd.process.keys import Keys
+from guyline.agentd.process.output import Output
+from guyline.agentd.process.process import Process
+
+
+class Retention:
+    """Decides what goes, and lets the output go.
+
+    Args:
+        processes: Looked through each time.
+        journals: Says how much is held.
+        keys: A process whose key is remembered is remembered with it.
+        ended_retention: Seconds that an ended process is listed and its output kept.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        processes: Iterable[Process],
+        *,
+        journals: Journals,
+        keys: Keys,
+        ended_retention: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._processes = processes
+        self._journals = journals
+        self._keys = keys
+        self._ended_retention = ended_retention
+        self._clock = clock
+
+    def make_room(self) -> None:
+        """Keeps all output together within the quota: ended ones go first, then the largest is cut."""
+        while excess := self._journals.over_quota():
+            ended = [each for each in self._processes if _is_over(each) and each.output.journal.kept_bytes]
+            if ended:
+                self.drop_output(min(ended, key=_order_of_leaving))
+            elif not self._cut_the_largest(excess):
+                return
+
+    def drop_output(self, process: Process) -> None:
+        """Gives up the output of an ended process; that it ran, and how it ended, stays known."""
+        size = process.output.journal.size
+        process.change_note(output_gone=size)
+        process.output.close()
+        self._journals.remove(process.process_id)
+        process.output = gone_output(process.process_id, size)
+        process.has_changed()
+
+    def is_old(self, process: Process) -> bool:
+        """Whether it ended long enough ago to be listed no more."""
+        return (
+            process.exit is not None
+            and not process.output.is_open
+            and self._clock() - process.exit.ended_at > self._ended_retention
+        )
+
+    def is_forgettable(self, process: Process) -> bool:
+        """Whether an old process need not be remembered for its key's sake either."""
+        return not process.origin.key or self._keys.is_expired(process.origin.key_created_at, now=self._clock())
+
+    def _cut_the_largest(self, excess: int) -> bool:
+        largest = max(self._processes, key=lambda each: each.output.journal.kept_bytes).output.journal
+        before = largest.kept_bytes
+        if not isinstance(largest, GoneJournal):
+            largest.shrink(max(0, before - excess))
+        return largest.kept_bytes < before
+
+
+def gone_output(process_id: str, size: int) -> Output:
+    """Stands in for output that was given up."""
+    return Output({}, GoneJournal(process_id, size), grown=lambda: None, ended=lambda: None)
+
+
+def _is_over(process: Process) -> bool:
+    return not process.is_running and not process.output.is_open
+
+
+def _order_of_leaving(process: Process) -> tuple[bool, float]:
+    assert process.exit
+    return process.origin.key is not None, process.exit.ended_at

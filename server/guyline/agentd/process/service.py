@@ -1,0 +1,173 @@
+"""``guyline.agent.v1.ProcessService``: unpack, ask the domain, pack."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
+from guyline.agentd.process import convert
+from guyline.agentd.process.follow import Batch, Follower
+from guyline.agentd.process.process import Process
+from guyline.agentd.process.processes import Processes, Started
+from guyline.agentd.process.watch import Watcher
+from guyline.daemon.logging import bind_to_call
+from guyline.errors import InvalidInput, Violation
+from guyline.rpc.caller import Context, caller_of
+from guyline.rpc.cursor import Cursor
+from guyline.stream.v1 import stream_pb2
+
+DEFAULT_MAX_ENDED = 10
+
+Response = TypeVar("Response", pb.RunResponse, pb.AttachResponse)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputDefaults:
+    """What a start gets that does not say, and may ask for."""
+
+    kept_bytes: int
+    most_kept_bytes: int
+
+
+class ProcessService(ProcessServiceServicer):
+    """Processes over RPC.
+
+    Args:
+        processes: The domain.
+        instance_id: The keeper's life, for callers that must tell a restarted agent from the one they knew.
+        defaults: How much output is kept.
+        incarnation: 16 bytes that name this worker, to which the cursors of Watch belong.
+    """
+
+    def __init__(self, processes: Processes, *, instance_id: str, defaults: OutputDefaults, incarnation: bytes) -> None:
+        self._processes = processes
+        self._instance_id = instance_id
+        self._defaults = defaults
+        self._incarnation = incarnation
+
+    async def Start(self, request: pb.StartRequest, context: Context) -> pb.StartResponse:
+        started = await self._start(request, context, path="", pause=False)
+        process = started.process
+        return pb.StartResponse(
+            process_id=process.process_id,
+            process=convert.to_process(process),
+            attached=started.attached,
+            age=convert.to_duration(max(0.0, time.time() - process.started_at)),
+            instance_id=self._instance_id,
+        )
+
+    async def Run(self, request: pb.RunRequest, context: Context) -> AsyncIterator[pb.RunResponse]:
+        keepalive = convert.to_keepalive(request)
+        started = await self._start(request.start, context, path="start.", pause=True)
+        process = started.process
+        first = pb.RunResponse(attached=started.attached, instance_id=self._instance_id)
+        async with aclosing(process.follow(0, quiet=keepalive, paces=True).batches()) as batches:
+            async for batch in batches:
+                yield _fill(first, process, batch)
+                first = pb.RunResponse()
+
+    async def Attach(self, request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
+        process = self._processes.get(request.process_id, caller_of(context))
+        bind_to_call(process_id=process.process_id)
+        async with aclosing(_follower(process, request).batches()) as batches:
+            async for batch in batches:
+                yield _fill(pb.AttachResponse(), process, batch)
+
+    async def List(self, request: pb.ProcessServiceListRequest, context: Context) -> pb.ProcessServiceListResponse:
+        seen = sorted(self._processes.seen_by(caller_of(context)), key=lambda process: -process.origin.sequence)
+        running = [process for process in seen if process.is_running]
+        ended = [process for process in seen if not process.is_running]
+        at_most = request.max_ended if request.HasField("max_ended") else DEFAULT_MAX_ENDED
+        return pb.ProcessServiceListResponse(
+            processes=map(convert.to_process, running + ended[:at_most]), ended_total=len(ended)
+        )
+
+    async def Watch(
+        self, request: pb.ProcessServiceWatchRequest, context: Context
+    ) -> AsyncIterator[pb.ProcessServiceWatchResponse]:
+        quiet = convert.to_keepalive(request)
+        position = self._position(request.cursor)
+        watcher = Watcher(self._processes, caller_of(context), position, quiet=quiet)
+        async with aclosing(watcher.batches()) as batches:
+            async for batch in batches:
+                cursor = Cursor(self._incarnation, batch.position)
+                control = stream_pb2.StreamControl(cursor=cursor.to_bytes())
+                if batch.reset:
+                    yield pb.ProcessServiceWatchResponse(control=stream_pb2.StreamControl(reset=stream_pb2.Reset()))
+                if batch.synced:
+                    control.synced.SetInParent()
+                elif batch.is_empty:
+                    control.keep_alive.SetInParent()
+                events = [pb.ProcessEvent(put=convert.to_process(process)) for process in batch.put]
+                events += [pb.ProcessEvent(removed=process_id) for process_id in batch.removed]
+                yield pb.ProcessServiceWatchResponse(control=control, events=events)
+
+    async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
+        process = self._processes.get(request.process_id, caller_of(context))
+        bind_to_call(process_id=process.process_id)
+        number = convert.to_signal(request)
+        grace = convert.to_optional_seconds("grace", request.grace, is_set=request.HasField("grace"))
+        wait = convert.to_optional_seconds("wait", request.wait, is_set=request.HasField("wait"))
+        to_all = request.scope == pb.SIGNAL_SCOPE_ALL
+        survivors = await self._processes.signals.end(process, number, to_all=to_all, grace=grace, wait=wait)
+        return pb.SignalResponse(process=convert.to_process(process), survivors=convert.to_survivors(survivors))
+
+    async def _start(self, request: pb.StartRequest, context: Context, *, path: str, pause: bool) -> Started:
+        spec = convert.to_spec(
+            request,
+            path=path,
+            pause=pause,
+            kept_bytes=self._defaults.kept_bytes,
+            most_kept_bytes=self._defaults.most_kept_bytes,
+        )
+        started = await self._processes.start(spec, caller_of(context))
+        bind_to_call(process_id=started.process.process_id)
+        return started
+
+    def _position(self, cursor: bytes) -> int | None:
+        """Where a watcher goes on: 0 from the start, None if its cursor is of an earlier worker."""
+        if not cursor:
+            return 0
+        given = Cursor.from_bytes(cursor)
+        return given.position if given.incarnation == self._incarnation else None
+
+
+def _follower(process: Process, request: pb.AttachRequest) -> Follower:
+    quiet = convert.to_keepalive(request)
+    size = process.output.journal.size
+    if request.cursor:
+        cursor = Cursor.from_bytes(request.cursor)
+        if cursor.incarnation != convert.to_incarnation(process.process_id):
+            raise InvalidInput(Violation("cursor", "belongs to another process"))
+        position = cursor.position
+    elif request.HasField("from_offset"):
+        position = request.from_offset
+    elif request.HasField("tail_bytes"):
+        position = max(0, size - request.tail_bytes)
+    else:
+        position = 0
+    return process.follow(position, snapshot=request.snapshot, quiet=quiet, paces=request.paces)
+
+
+def _fill(response: Response, process: Process, batch: Batch) -> Response:
+    control = response.control
+    control.cursor = Cursor(convert.to_incarnation(process.process_id), batch.position).to_bytes()
+    response.offset = batch.offset
+    if batch.data:
+        response.data = batch.data
+        response.runs.extend(convert.to_runs(batch.runs))
+    if batch.changed:
+        response.process.CopyFrom(convert.to_process(process))
+    if batch.gap:
+        setattr(control.gap, "from", batch.gap[0])
+        control.gap.to = batch.gap[1]
+    elif batch.exit:
+        control.ended.SetInParent()
+    elif not (batch.data or batch.changed):
+        control.keep_alive.SetInParent()
+    if batch.exit:
+        response.exit.CopyFrom(convert.to_exit(batch.exit))
+    return response

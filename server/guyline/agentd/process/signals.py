@@ -1,0 +1,177 @@
+"""Signals to a command and all that came of it, and knowing when they are gone."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from guyline.agentd.keeper.client import KeeperGone
+from guyline.agentd.process.errors import KeeperLost, ProcessNotRunning
+from guyline.agentd.process.process import Ladder, Process
+from guyline.agentd.process.tasks import Tasks
+from guyline.agentd.system import proc
+
+_NEXT_STEP = {signal.SIGINT: signal.SIGTERM, signal.SIGTERM: signal.SIGKILL}
+
+
+class GroupSignaller(Protocol):
+    """The keeper: the only one that can tell whether a group's number is still the command's."""
+
+    async def signal(self, process_id: str, number: int, cause: str) -> int: ...
+
+
+@dataclass(frozen=True)
+class Survivor:
+    """Somebody of a command's group or session who is alive."""
+
+    pid: int
+    name: str
+    start_ticks: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of a command's session."""
+
+    who: Survivor
+    in_group: bool
+
+
+class Signals:
+    """Sends signals, climbs ladders, and waits for the end of whole groups."""
+
+    def __init__(self, *, keeper: GroupSignaller, boot_id: str, tasks: Tasks) -> None:
+        self._keeper = keeper
+        self._boot_id = boot_id
+        self._tasks = tasks
+
+    async def send(self, process: Process, number: int, *, to_all: bool, cause: str = "caller") -> None:
+        """Signals the command's group; with ``to_all`` its whole session.
+
+        Raises:
+            ProcessNotRunning: Nobody is left.
+            KeeperLost: The keeper died while it was asked.
+        """
+        try:
+            failure = await self._keeper.signal(process.process_id, number, cause)
+        except KeeperGone as why:
+            raise KeeperLost from why
+        is_leader_gone = failure == errno.ESRCH
+        reached = not is_leader_gone
+        if is_leader_gone or to_all:
+            for member in await self.members(process, to_all=to_all):
+                if is_leader_gone or not member.in_group:
+                    reached |= _signal_exactly(member.who, number)
+        if not reached:
+            raise ProcessNotRunning(process.process_id)
+        process.log.info("signal sent", signal=number, to_all=to_all, cause=cause)
+
+    async def end(
+        self, process: Process, number: int, *, to_all: bool, grace: float | None, wait: float | None
+    ) -> list[Survivor]:
+        """Signals, begins the ladder if there is a ``grace``, and waits if told to; returns who is alive then.
+
+        Raises as ``send``.
+        """
+        await self.send(process, number, to_all=to_all)
+        if grace is not None:
+            self.climb(process, after=number, to_all=to_all, grace=grace)
+        if wait is None:
+            return []
+        return await self.wait_until_gone(process, to_all=to_all, at_most=wait)
+
+    async def members(self, process: Process, *, to_all: bool) -> list[Member]:
+        """Who is alive of the command's group, or session."""
+        return await asyncio.to_thread(self._members, process, to_all)
+
+    async def wait_until_gone(self, process: Process, *, to_all: bool, at_most: float) -> list[Survivor]:
+        """Returns once nobody is left, or after ``at_most`` seconds who is. Cancelling is safe."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most):
+                while members := await self.members(process, to_all=to_all):
+                    await _until_gone(members[0].who)
+                if process.origin.boot_id == self._boot_id:
+                    await process.wait()  # what it printed last is then in the journal
+        return [member.who for member in await self.members(process, to_all=to_all)]
+
+    def climb(self, process: Process, *, after: int, to_all: bool, grace: float) -> None:
+        """Starts the ladder above the signal ``after``, a step each ``grace`` seconds. Survives the worker."""
+        step = _NEXT_STEP.get(signal.Signals(after), signal.SIGTERM)
+        if after != signal.SIGKILL:
+            process.change_note(ladder=Ladder(step, to_all, grace, _boot_time() + grace))
+            self.resume_ladder(process)
+
+    def resume_ladder(self, process: Process) -> None:
+        """Goes on with the ladder that the process's note tells of, if there is one."""
+        if process.note.ladder:
+            self._tasks.start(self._climb(process), name=f"ladder of {process.process_id}")
+
+    async def _climb(self, process: Process) -> None:
+        while ladder := process.note.ladder:
+            left = max(0.0, ladder.next_at - _boot_time())
+            if not await self.wait_until_gone(process, to_all=ladder.to_all, at_most=left):
+                break
+            with contextlib.suppress(ProcessNotRunning):
+                await self.send(process, ladder.signal, to_all=ladder.to_all)
+            if ladder.signal == signal.SIGKILL:
+                break
+            step = _NEXT_STEP[signal.Signals(ladder.signal)]
+            process.change_note(ladder=Ladder(step, ladder.to_all, ladder.grace, _boot_time() + ladder.grace))
+        process.change_note(ladder=None)
+
+    def _members(self, process: Process, to_all: bool) -> list[Member]:
+        pid = process.pid
+        if pid is None or process.origin.boot_id != self._boot_id:
+            return []
+        everybody = proc.all_processes()
+        leader = everybody.get(pid)
+        if leader and leader.start_ticks != process.start_ticks:
+            return []  # the number is another's by now, and so are its group and session
+        return [
+            Member(Survivor(other, stat.name, stat.start_ticks), in_group=stat.group == pid)
+            for other, stat in everybody.items()
+            if stat.state not in {"Z", "X"} and (stat.group == pid or (to_all and stat.session == pid))
+        ]
+
+
+def _signal_exactly(who: Survivor, number: int) -> bool:
+    """Signals this very process, or nobody; returns whether it was there."""
+    try:
+        watch = os.pidfd_open(who.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not proc.is_alive(who.pid, who.start_ticks):
+            return False
+        signal.pidfd_send_signal(watch, number)
+    except ProcessLookupError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(watch)
+
+
+async def _until_gone(who: Survivor) -> None:
+    try:
+        watch = os.pidfd_open(who.pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(watch, gone.set)
+    try:
+        if proc.is_alive(who.pid, who.start_ticks):
+            await gone.wait()
+    finally:
+        loop.remove_reader(watch)
+        os.close(watch)
+
+
+def _boot_time() -> float:
+    """Seconds since boot, those of a suspended machine included: means the same to every worker."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,141 @@
+"""Starting a command: what must be found and made, then one message to the keeper, which spawns it."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, Self
+
+from guyline.agentd.keeper import messages as m
+from guyline.agentd.keeper import table
+from guyline.agentd.keeper.client import KeeperGone, Spawned
+from guyline.agentd.process.environment import Environment
+from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, SystemExhausted
+from guyline.agentd.process.faults import FaultPoint
+from guyline.agentd.process.lookup import Found, Lookup
+from guyline.agentd.process.spec import Origin, StartSpec
+from guyline.errors import GuylineError
+
+_EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+_LEAST_PAUSED_BYTES = 16 << 20
+"""With PAUSE at least so much is kept: what was sent but not received must still be there for the next connection."""
+
+
+class SpawningKeeper(Protocol):
+    """What a start asks of the keeper; see ``keeper.client.KeeperClient``."""
+
+    entries: dict[str, table.Entry]
+
+    async def start(self, request: m.Start, descriptors: list[int]) -> Spawned: ...
+    def forget(self, process_id: str) -> None: ...
+
+
+class Starter:
+    """Has commands spawned. ``reach`` is called between the steps."""
+
+    def __init__(
+        self,
+        *,
+        keeper: SpawningKeeper,
+        lookup: Lookup,
+        environment: Environment,
+        boot_id: str,
+        reach: FaultPoint,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._keeper = keeper
+        self._lookup = lookup
+        self._environment = environment
+        self._boot_id = boot_id
+        self._reach = reach
+        self._clock = clock
+
+    async def spawn(
+        self, spec: StartSpec, *, process_id: str, sequence: int, chat_id: str | None, fingerprint: str
+    ) -> tuple[table.Entry, Origin]:
+        """Spawns one command; its output waits in the pipes that the entry holds.
+
+        Raises:
+            GuylineError: It was not spawned; of KeeperLost alone nobody can say.
+        """
+        env = self._environment.for_command(spec.env, chat_id)
+        found = await self._lookup.find(spec.arguments[0], spec.directory, env)
+        self._reach("start.looked_up")
+        try:
+            origin = Origin(
+                process_id=process_id,
+                sequence=sequence,
+                command=spec.command,
+                argv=spec.arguments,
+                directory=found.directory_path,
+                chat_id=chat_id,
+                background=spec.background,
+                separate=spec.separate,
+                pause=spec.pause,
+                kept_bytes=max(spec.kept_bytes, _LEAST_PAUSED_BYTES) if spec.pause else spec.kept_bytes,
+                created_at=self._clock(),
+                boot_id=self._boot_id,
+                key=spec.key.value if spec.key else None,
+                key_created_at=spec.key.created_at if spec.key else 0.0,
+                fingerprint=fingerprint,
+            )
+            with _Pipes("stdout", "stderr") if spec.separate else _Pipes("stdout") as pipes:
+                self._reach("start.prepared")
+                await self._ask_keeper(origin, found, env, pipes)
+                pipes.keep_reading_ends()
+        finally:
+            os.close(found.directory)
+        return self._keeper.entries[process_id], origin
+
+    async def _ask_keeper(self, origin: Origin, found: Found, env: Mapping[str, str], pipes: "_Pipes") -> None:
+        request = m.Start(
+            process_id=origin.process_id,
+            info=origin.to_json(),
+            program=found.program,
+            argv=list(origin.argv),
+            env=dict(env),
+            child=[1, 2],
+            kept=list(pipes.reading),
+        )
+        writing = list(pipes.writing.values())
+        descriptors = [found.directory, writing[0], writing[-1], *pipes.reading.values()]
+        try:
+            await self._keeper.start(request, descriptors)
+        except KeeperGone as why:
+            raise KeeperLost from why
+        except OSError as why:
+            if not origin.key:
+                self._keeper.forget(origin.process_id)
+            raise spawn_failure(origin, why.errno or errno.EINVAL) from why
+        self._reach("start.answered")
+
+
+def spawn_failure(origin: Origin, number: int) -> GuylineError:
+    """What a caller is told of a spawn that failed with this errno."""
+    return SystemExhausted(number) if number in _EXHAUSTED else CommandNotRunnable(origin.argv[0], number)
+
+
+class _Pipes:
+    """One pipe for each stream. Leaving the ``with`` block closes what was not kept."""
+
+    def __init__(self, *names: str) -> None:
+        self.reading: dict[str, int] = {}
+        self.writing: dict[str, int] = {}
+        self._names = names
+
+    def __enter__(self) -> Self:
+        try:
+            for name in self._names:
+                self.reading[name], self.writing[name] = os.pipe2(os.O_CLOEXEC)
+                os.set_blocking(self.reading[name], False)
+        except OSError as why:
+            self.__exit__()
+            raise SystemExhausted(why.errno or errno.EMFILE) from why
+        return self
+
+    def keep_reading_ends(self) -> None:
+        self.reading = {}
+
+    def __exit__(self, *error: object) -> None:
+        m.close_all([*self.reading.values(), *self.writing.values()])
+        self.reading, self.writing = {}, {}
