@@ -1,0 +1,50 @@
+"""The agent that the command line means."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from guyline.client.agent import AsyncAgent
+from guyline.client.errors import InvalidInput, NotFound, Violation
+from guyline.client.process import Process
+
+_EVERY_ENDED = 1_000_000
+_SHORTEST_PREFIX = 4
+_WHOLE_ID = 36
+
+
+def agent_of(options: Namespace) -> AsyncAgent:
+    """The agent, not yet met."""
+    return AsyncAgent(
+        options.address,
+        chat_id=options.chat,
+        token_file=Path(options.token_file) if options.token_file else None,
+        ca_file=Path(options.ca_file) if options.ca_file else None,
+        insecure=options.insecure,
+    )
+
+
+async def process_of(agent: AsyncAgent, name: str, *, paces: bool = False) -> Process:
+    """The process with this id, or the only one whose id begins so.
+
+    Raises:
+        NotFound: There is none.
+        InvalidInput: There are several.
+    """
+    return await agent.attach(await _whole(agent, name), paces=paces)
+
+
+async def _whole(agent: AsyncAgent, name: str) -> str:
+    if not _SHORTEST_PREFIX <= len(name) < _WHOLE_ID:
+        return name
+    known = (await agent.list(max_ended=_EVERY_ENDED)).processes
+    found = [process.process_id for process in known if process.process_id.startswith(name)]
+    if not found:
+        raise NotFound(f"no process whose id begins with {name!r}")
+    if len(found) > 1:
+        raise _ambiguous(name, len(found))
+    return found[0]
+
+
+def _ambiguous(name: str, count: int) -> InvalidInput:
+    description = f"{count} processes have ids that begin with {name!r}; give more of it"
+    return InvalidInput(description, violations=(Violation("process", description),))

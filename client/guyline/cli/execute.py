@@ -1,0 +1,82 @@
+"""``guyline exec``."""
+
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+
+from guyline.cli.dial import agent_of
+from guyline.cli.relay import Signals, follow_to_the_end
+from guyline.cli.say import complain, say, say_json
+from guyline.cli.sink import STDERR, STDOUT, Descriptors, JsonLines, write_json
+from guyline.cli.text import exit_to_json
+from guyline.client.agent import AsyncAgent
+from guyline.client.values import OutputMode
+
+_WRONG_USAGE = 125
+
+
+async def run(options: Namespace) -> int:
+    """Starts a command, and stands in for it until it has ended."""
+    command = _command(options)
+    if not command:
+        complain("guyline exec: give a program, or -c LINE, and not both; `guyline exec --help` says how")
+        return _WRONG_USAGE
+    if options.detach:
+        return await _detached(options, command)
+    async with Signals() as signals:
+        return await signals.unless_given_up(_attached(options, command, signals))
+
+
+async def _attached(options: Namespace, command: str | Sequence[str], signals: Signals) -> int:
+    async with agent_of(options) as agent:
+        process = await agent.run(
+            command, directory=options.cwd, env=dict(options.env), output=_output_mode(options.separate)
+        )
+        sink = JsonLines() if options.json else Descriptors()
+        ended, code = await follow_to_the_end(process, sink, signals)
+        if options.json:
+            await write_json({"process_id": process.id, "exit": exit_to_json(ended)})
+    return code
+
+
+async def _detached(options: Namespace, command: str | Sequence[str]) -> int:
+    async with agent_of(options) as agent:
+        process = await _started(agent, options, command)
+    if options.json:
+        say_json({"process_id": process})
+    else:
+        say(process)
+    return 0
+
+
+async def _started(agent: AsyncAgent, options: Namespace, command: str | Sequence[str]) -> str:
+    process = await agent.start(
+        command,
+        directory=options.cwd,
+        env=dict(options.env),
+        output=OutputMode.SEPARATE if options.separate else OutputMode.MERGED,
+        background=True,
+    )
+    return process.id
+
+
+def _command(options: Namespace) -> str | list[str]:
+    """The line or the argv; empty if there is neither, or both."""
+    argv: list[str] = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    if options.line is not None:
+        return "" if argv else str(options.line)
+    return argv
+
+
+def _output_mode(separate: bool | None) -> OutputMode:
+    """Separate only where it makes a difference: one stream keeps the order in which things were written."""
+    if separate is None:
+        separate = not _is_same_file(STDOUT, STDERR)
+    return OutputMode.SEPARATE if separate else OutputMode.MERGED
+
+
+def _is_same_file(one: int, other: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(one), os.fstat(other))
+    except OSError:  # one of them is closed
+        return False

@@ -1,0 +1,20 @@
+"""The way out."""
+
+import os
+import sys
+from typing import NoReturn
+
+BROKEN_PIPE = 141
+"""What a shell says of a command that SIGPIPE ended."""
+
+
+def leave(code: int) -> NoReturn:
+    """Exits at once: nothing is torn down (gRPC and the interpreter take 10 ms over it), no thread is waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            code = code or BROKEN_PIPE
+        except (OSError, ValueError, AttributeError):
+            code = code or 1  # closed, or nowhere to write to
+    os._exit(code)

@@ -1,0 +1,80 @@
+"""The ``guyline`` command: reads its arguments, runs one command, and turns whatever happens into an exit code.
+
+Each command is imported only when it runs: start-up time is a feature, and gRPC alone takes 80 ms.
+"""
+
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from guyline.cli.leave import BROKEN_PIPE, leave
+from guyline.cli.quiet import quieten_grpc
+from guyline.cli.say import complain
+
+OWN_FAILURE = 125
+"""Guyline itself failed, so that nothing is known of the command."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The entry point. Never returns: the process exits with the command's code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        code = BROKEN_PIPE
+    leave(code)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["agent"] and arguments[1:2] != ["upgrade"]:
+        return _become_agent(arguments[1:])
+    from guyline.cli.arguments import parse
+
+    options = parse(arguments)
+    quieten_grpc()
+    command = import_module(f"guyline.cli.{options.module}")
+    # Only now, so that `--help` does without.
+    from guyline.cli.failure import report
+    from guyline.client.errors import GuylineError
+
+    try:
+        return _finished(command.run(options))
+    except GuylineError as error:
+        return report(error, as_json=options.json)
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except OSError as why:  # what Guyline asks of this machine: mostly to write an answer
+        complain(f"guyline: {why.strerror or why}")
+        return OWN_FAILURE
+    except Exception as defect:  # the last stop: a traceback is only for those who ask for it
+        if os.environ.get("GUYLINE_TRACEBACK"):
+            raise
+        complain(
+            f"guyline: a defect in guyline itself: {defect!r}\n  GUYLINE_TRACEBACK=1 shows where; please report it"
+        )
+        return OWN_FAILURE
+
+
+def _finished(result: int | Coroutine[object, object, int]) -> int:
+    if isinstance(result, int):
+        return result
+    import asyncio
+
+    return asyncio.run(result)
+
+
+def _become_agent(arguments: list[str]) -> NoReturn:
+    try:
+        from guyline.agentd.launch import main as launch
+
+        launch(arguments)
+    except ModuleNotFoundError as why:
+        sys.exit(f"guyline: the agent needs {why.name}, which is not installed; run: pip install 'guyline[agent]'")
+
+
+if __name__ == "__main__":
+    main()

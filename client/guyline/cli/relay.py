@@ -1,0 +1,130 @@
+"""Stands in for a process: passes its output on, and to it the signals that this command gets."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from typing import Self
+
+from guyline.cli.leave import leave
+from guyline.cli.sink import Sink
+from guyline.client.errors import GuylineError, NotFound, WrongState
+from guyline.client.process import Process
+from guyline.client.values import Chunk, Exit
+
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+_OWN_FAILURE = 125
+
+
+class Signals:
+    """What to do with the signals that this command gets, from before the process is known until it has ended.
+
+    The first SIGINT goes to the process group, the second kills it, the third gives up on it; SIGTERM, SIGQUIT and
+    SIGHUP are passed on as they are. What comes before the process is known is kept for it; two that come before then
+    give up.
+
+    Leaving the ``async with`` block restores Python's own handling.
+    """
+
+    def __init__(self) -> None:
+        self.interrupts = 0
+        self._waiting: asyncio.Queue[int] = asyncio.Queue(maxsize=16)
+        self._gave_up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._is_known = False
+
+    async def __aenter__(self) -> Self:
+        for number in _PASSED_ON:
+            asyncio.get_running_loop().add_signal_handler(number, self._got, number)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for number in _PASSED_ON:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    async def unless_given_up(self, work: Coroutine[object, object, int]) -> int:
+        """Does the work to its end. If the user gives up before, exits on the spot. Cancelling cancels the work."""
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait({task, self._gave_up}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                leave(128 + self._gave_up.result())  # a write to a full pipe may be stuck; nobody waits for it
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    @asynccontextmanager
+    async def passed_on_to(self, process: Process) -> AsyncIterator[None]:
+        """Passes signals on for the length of the block."""
+        self._is_known = True
+        passing = asyncio.create_task(self._pass_on(process))
+        try:
+            yield
+        finally:
+            passing.cancel()
+            await asyncio.wait({passing})
+
+    def _got(self, number: int) -> None:
+        self.interrupts += number == signal.SIGINT
+        gives_up = self.interrupts > (2 if self._is_known else 1) or self._waiting.full()
+        if gives_up and not self._gave_up.done():
+            self._gave_up.set_result(number)
+        if not self._waiting.full():
+            self._waiting.put_nowait(signal.SIGKILL if self.interrupts == 2 and number == signal.SIGINT else number)
+
+    async def _pass_on(self, process: Process) -> None:
+        while True:
+            number = await self._waiting.get()
+            await send(process, number)
+            if number == signal.SIGHUP and not self._gave_up.done():
+                self._gave_up.set_result(number)  # the terminal is gone: nobody reads on
+
+
+async def send(process: Process, number: int) -> None:
+    """Signals the process group, if there still is one and the agent can be reached."""
+    try:
+        await process.signal(number)
+    except (WrongState, NotFound):
+        pass  # it has ended, and its exit is on the way
+    except GuylineError as error:
+        await _say(f"guyline: signal {number} was perhaps not passed on: {error}\n")
+
+
+async def follow_to_the_end(
+    process: Process, sink: Sink, signals: Signals, *, from_offset: int | None = None
+) -> tuple[Exit, int]:
+    """What ``exec`` and ``attach`` share, once the process is known: its output, its signals, its exit.
+
+    Returns the exit and the exit code for it.
+    """
+    async with signals.passed_on_to(process), aclosing(process.output(from_offset=from_offset)) as chunks:
+        trouble = await _relay(process, chunks, sink)
+    ended = await process.wait()
+    if ended.unknown is not None:
+        await _say(f"guyline: nobody knows how process {process.id} ended: {ended.unknown.label.replace('_', ' ')}\n")
+    if trouble is not None and not isinstance(trouble, BrokenPipeError):
+        await _say(f"guyline: the output could not be written: {trouble.strerror}\n")
+        return ended, _OWN_FAILURE
+    return ended, _OWN_FAILURE if ended.shell_code is None else ended.shell_code
+
+
+async def _relay(process: Process, chunks: AsyncIterator[Chunk], sink: Sink) -> OSError | None:
+    """Passes output on until the process has ended; returns why that failed, if it did.
+
+    When the output is closed (``| head``), or its disk is full, the process gets SIGPIPE, as if it had written there
+    itself; what it prints after that is dropped.
+    """
+    trouble: OSError | None = None
+    async for chunk in chunks:
+        if trouble is None:
+            try:
+                await sink.take(chunk)
+            except OSError as why:
+                trouble = why
+                await send(process, signal.SIGPIPE)
+    return trouble
+
+
+async def _say(text: str) -> None:
+    await asyncio.to_thread(os.write, 2, text.encode())

@@ -1,0 +1,51 @@
+"""Where in the output to begin."""
+
+from collections import deque
+from contextlib import aclosing
+
+from guyline.client.process import Process
+
+_FIRST_LOOK_BYTES = 64 * 1024
+_FURTHER = 8
+
+
+async def beginning(process: Process, *, since: int | None, tail: tuple[int, bool] | None) -> int | None:
+    """The offset at which to begin, or None for the beginning.
+
+    Args:
+        process: Whose output.
+        since: An offset.
+        tail: A number, and whether it counts lines; else bytes.
+    """
+    if tail is None:
+        return since
+    count, counts_lines = tail
+    if counts_lines:
+        return await _last_lines(process, count)
+    return max(0, process.info.output_bytes - count)
+
+
+async def _last_lines(process: Process, lines: int) -> int | None:
+    """Looks further and further back. Holds offsets only, not the output."""
+    end = process.info.output_bytes
+    size = _FIRST_LOOK_BYTES
+    while True:
+        look_from = max(0, end - size)
+        starts = await _line_starts(process, look_from, end, at_most=lines)
+        if len(starts) == lines:
+            return starts[0] if lines else end
+        if not look_from:
+            return None
+        size *= _FURTHER
+
+
+async def _line_starts(process: Process, start: int, end: int, *, at_most: int) -> deque[int]:
+    """Where the last ``at_most`` lines between the two offsets begin, as far as their begin is seen."""
+    starts: deque[int] = deque([0] if start == 0 else [], maxlen=at_most)
+    async with aclosing(process.output(from_offset=start, snapshot=True)) as chunks:
+        async for chunk in chunks:
+            newline = chunk.data.find(b"\n")
+            while newline >= 0 and chunk.offset + newline + 1 < end:
+                starts.append(chunk.offset + newline + 1)
+                newline = chunk.data.find(b"\n", newline + 1)
+    return starts

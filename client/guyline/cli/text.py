@@ -1,0 +1,116 @@
+"""What the agent tells, as words and as JSON."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from guyline.client.values import AgentInfo, Exit, ProcessInfo, WireEnum
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def to_json(value: object) -> object:
+    """Values as JSON has them: enums by name, times as ISO 8601, sets as sorted lists."""
+    match value:
+        case WireEnum():
+            said: object = value.label
+        case datetime():
+            said = value.isoformat()
+        case frozenset():
+            said = sorted(str(to_json(item)) for item in value)
+        case tuple():
+            said = [to_json(item) for item in value]
+        case Mapping():
+            said = {str(key): to_json(item) for key, item in value.items()}
+        case _ if dataclasses.is_dataclass(value):
+            said = {item.name: to_json(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        case _:
+            said = value
+    return said
+
+
+def exit_to_json(ended: Exit) -> dict[str, object]:
+    """An exit, with what a shell would say besides."""
+    said = to_json(ended)
+    assert isinstance(said, dict), "a dataclass"
+    return said | {"shell_code": ended.shell_code}
+
+
+def to_row(process: ProcessInfo) -> tuple[str, ...]:
+    """A process as a line of `guyline ps`."""
+    return (
+        process.process_id,
+        to_state(process),
+        str(process.pid) if process.exit is None and process.pid else "-",
+        to_age(process.started_at),
+        to_size(process.output_bytes),
+        process.chat_id or "-",
+        to_command(process),
+    )
+
+
+COLUMNS = ("ID", "STATE", "PID", "AGE", "OUTPUT", "CHAT", "COMMAND")
+
+
+def to_state(process: ProcessInfo) -> str:
+    """Where a process stands, and how it ended."""
+    ended = process.exit
+    if ended is None:
+        return process.state.label
+    if ended.code is not None:
+        return f"exit {ended.code}"
+    return f"signal {ended.signal}" if ended.signal is not None else "unknown"
+
+
+def to_command(process: ProcessInfo) -> str:
+    """What was started, on one line and without what a terminal would act on."""
+    text = process.command or shlex.join(process.argv)
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def to_age(moment: datetime) -> str:
+    """How long ago, in at most two units."""
+    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    if seconds < _MINUTE:
+        return f"{seconds}s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE}m{seconds % _MINUTE:02}s"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR}h{seconds % _HOUR // _MINUTE:02}m"
+    return f"{seconds // _DAY}d{seconds % _DAY // _HOUR:02}h"
+
+
+def to_size(size: float) -> str:
+    """Bytes in the unit that fits."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def to_facts(info: AgentInfo) -> tuple[tuple[str, str], ...]:
+    """An agent as names and values, for people."""
+    return (
+        ("version", info.version),
+        ("agent id", info.agent_id or "none yet"),
+        ("store id", info.store_id),
+        ("instance id", info.instance_id),
+        ("keeper", f"pid {info.keeper_pid}, for {to_age(info.started_at)}"),
+        ("worker", f"pid {info.worker_pid}, for {to_age(info.worker_started_at)}"),
+        ("processes", f"{info.running_processes} running"),
+        *((f"disk: {name.replace('_', ' ')}", to_size(size)) for name, size in info.disk_use.items()),
+        *((f"limit: {name.replace('_', ' ')}", _to_limit(name, limit)) for name, limit in info.limits.items()),
+        *(
+            (f"feature: {name}", "on" if feature.enabled else f"off: {feature.reason}")
+            for name, feature in info.features.items()
+        ),
+        *((("warning", "output was lost: the disk was full or failed"),) if info.journal_degraded else ()),
+    )
+
+
+def _to_limit(name: str, limit: float) -> str:
+    if name.endswith("_bytes"):
+        return to_size(limit)
+    return f"{limit:g}" if name.startswith("max_") else f"{limit:g} s"

@@ -1,0 +1,88 @@
+"""``guyline up``."""
+
+import asyncio
+import signal
+import sys
+from argparse import Namespace
+from asyncio.subprocess import Process as Child
+
+from guyline.cli.dial import agent_of
+from guyline.cli.quiet import environment_to_pass_on
+from guyline.cli.say import say
+from guyline.client.address import TcpAddress, default_address, to_address
+from guyline.client.errors import AgentUnreachable, InvalidInput, Violation
+from guyline.client.values import AgentInfo
+
+_START_SECONDS = 30.0
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_HINT = """\
+An agent is up at {address} (pid {pid}). Try, in another terminal:
+
+  guyline{option} exec -- sh -c 'for i in 1 2 3; do echo $i; sleep 1; done'
+  guyline{option} ps
+  guyline{option} info
+"""
+
+
+async def run(options: Namespace) -> int:
+    """Runs an agent until it is told to end, and says what to try. If one is up already, says that."""
+    address = options.address or default_address()
+    if isinstance(to_address(address), TcpAddress):
+        description = "is tcp, which wants more said than `up` can know; use `guyline agent`"
+        raise InvalidInput(f"address: {address} {description}", violations=(Violation("address", description),))
+    option = f" --address {options.address}" if options.address else ""
+    if present := await _met(options):
+        say(_HINT.format(address=address, pid=present.keeper_pid, option=option))
+        return 0
+    return await _run_agent(options, address, option)
+
+
+async def _run_agent(options: Namespace, address: str, option: str) -> int:
+    # In a session of its own: Ctrl-C at the terminal reaches this command alone, which then asks once.
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "guyline.cli.main", "agent", "--listen", address,
+        stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+        env={"GUYLINE_AGENT_LOG_LEVEL": "warning", **environment_to_pass_on()},  # a line a call would bury the hint
+    )  # fmt: skip
+    loop = asyncio.get_running_loop()
+    for number in _PASSED_ON:
+        # An agent has nothing to reload; a terminal that hangs up ends what was started in it.
+        loop.add_signal_handler(number, _send, child, signal.SIGTERM if number == signal.SIGHUP else number)
+    try:
+        hint = asyncio.create_task(_give_hint(options, address, option))
+        try:
+            return _to_shell_code(await child.wait())
+        finally:
+            hint.cancel()
+            await asyncio.wait({hint})
+    finally:
+        for number in _PASSED_ON:
+            loop.remove_signal_handler(number)
+
+
+async def _give_hint(options: Namespace, address: str, option: str) -> None:
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + _START_SECONDS
+    while loop.time() < latest:
+        if info := await _met(options):
+            say(_HINT.format(address=address, pid=info.keeper_pid, option=option))
+            return
+
+
+async def _met(options: Namespace) -> AgentInfo | None:
+    """Who answers at the address, if anybody does within a moment."""
+    try:
+        async with agent_of(options) as agent:
+            return await agent.info()
+    except AgentUnreachable:
+        return None
+
+
+def _send(child: Child, number: int) -> None:
+    if child.returncode is None:
+        child.send_signal(number)
+
+
+def _to_shell_code(code: int) -> int:
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,181 @@
+"""Streams that survive their connections. The loop is written once, here, for every kind of stream."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Generic, Protocol, TypeVar, cast
+
+import grpc.aio
+
+from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client.connection import Connection, Line
+from guyline.client.errors import GuylineError, NotFound, Outcome, StoreChanged, Unavailable
+from guyline.client.patience import Outage
+from guyline.client.status import to_error, unreachable
+from guyline.client.wire import to_duration
+
+OutputMessage = pb.RunResponse | pb.AttachResponse
+Message = TypeVar("Message", pb.RunResponse | pb.AttachResponse, pb.ProcessServiceWatchResponse)
+Message_co = TypeVar("Message_co", covariant=True)
+
+_SILENT_INTERVALS = 2.5
+"""So many keepalive intervals without a message, and the connection counts as dead."""
+
+
+class StreamCall(Protocol[Message_co]):
+    """What is needed of gRPC's call objects."""
+
+    def __aiter__(self) -> AsyncIterator[Message_co]: ...
+
+    def cancel(self) -> bool:
+        """Ends the call; does nothing to one that has ended."""
+
+
+class Followed(ABC, Generic[Message]):
+    """What is followed, and how far one has come. ``keepalive`` is in seconds."""
+
+    def __init__(self, *, keepalive: float) -> None:
+        self.keepalive = keepalive
+        self.ended = False
+        """Whether nothing can follow. A call that ends before is resumed."""
+        self._cursor = b""
+
+    @abstractmethod
+    def call(self, line: Line) -> StreamCall[Message]:
+        """Calls for what has not come yet."""
+
+    def take(self, message: Message) -> bool:
+        """Remembers how far the message goes; returns whether the stream got anywhere by it."""
+        self._cursor = message.control.cursor or self._cursor
+        signal = message.control.WhichOneof("signal")
+        self.ended = signal == "ended"
+        return signal is not None
+
+    def call_ended(self) -> None:
+        """The agent has ended the call, and in order."""
+
+    def meaning(self, error: GuylineError) -> GuylineError:
+        """What an error of the call means at this point."""
+        return error
+
+
+class FollowedOutput(Followed[OutputMessage]):
+    """The output of one process, opened by starting it or by attaching to it."""
+
+    def __init__(self, opening: pb.RunRequest | pb.AttachRequest, *, paces: bool, keepalive: float) -> None:
+        super().__init__(keepalive=keepalive)
+        self._opening = opening
+        self._opening.keepalive.CopyFrom(to_duration(keepalive))
+        self._paces = paces
+        self._snapshot = isinstance(opening, pb.AttachRequest) and opening.snapshot
+        self._process_id = ""
+
+    def call(self, line: Line) -> StreamCall[OutputMessage]:
+        """Repeats the opening until a first message has come; from then on resumes with Attach."""
+        if self._process_id:
+            return line.processes.Attach(self._resumption(), metadata=line.metadata)
+        if isinstance(self._opening, pb.RunRequest):
+            return line.processes.Run(self._opening, metadata=line.metadata)
+        return line.processes.Attach(self._opening, metadata=line.metadata)
+
+    def take(self, message: OutputMessage) -> bool:
+        """As above; output is what such a stream is after, and the exit comes last."""
+        self._process_id = self._process_id or message.process.process_id
+        is_progress = super().take(message) or bool(message.data)
+        self.ended = self.ended or message.HasField("exit")
+        return is_progress
+
+    def call_ended(self) -> None:
+        """A snapshot ends without a word."""
+        self.ended = self.ended or self._snapshot
+
+    def meaning(self, error: GuylineError) -> GuylineError:
+        """A process that was there and is not known any more went with its store."""
+        if not self._process_id or not isinstance(error, NotFound):
+            return error
+        return StoreChanged(
+            f"the agent does not know process {self._process_id} any more; how it went on cannot be said",
+            facts={"process_id": self._process_id},
+            outcome=Outcome.MAY_HAVE_RUN,
+            hop=error.hop,
+        )
+
+    def _resumption(self) -> pb.AttachRequest:
+        return pb.AttachRequest(
+            process_id=self._process_id,
+            cursor=self._cursor,
+            snapshot=self._snapshot,
+            paces=self._paces,
+            keepalive=self._opening.keepalive,
+        )
+
+
+class FollowedList(Followed[pb.ProcessServiceWatchResponse]):
+    """The list of processes as it changes."""
+
+    def call(self, line: Line) -> StreamCall[pb.ProcessServiceWatchResponse]:
+        """Goes on at the cursor; without one, everything comes first."""
+        request = pb.ProcessServiceWatchRequest(cursor=self._cursor, keepalive=to_duration(self.keepalive))
+        return line.processes.Watch(request, metadata=line.metadata)
+
+    def take(self, message: pb.ProcessServiceWatchResponse) -> bool:
+        """As above; changes are what such a stream is after."""
+        return super().take(message) or bool(message.events)
+
+
+async def follow(connection: Connection, followed: Followed[Message]) -> AsyncGenerator[Message, None]:
+    """Gives the messages of a stream until it has ended, over as many connections as that takes. Close it after use.
+
+    Raises:
+        AgentUnreachable: The agent did not come back within the connection's patience.
+        StoreChanged: What was followed is not there any more.
+        GuylineError: The agent refused.
+    """
+    outage = Outage(connection.patience)
+    while not followed.ended:
+        try:
+            async with connection.line() as line, aclosing(_one_call(connection, line, followed)) as messages:
+                async for message in messages:
+                    if followed.take(message):
+                        outage.progress()
+                    yield message
+        except Unavailable as error:
+            if not followed.ended:
+                await connection.restore(outage, error)
+
+
+async def _one_call(connection: Connection, line: Line, followed: Followed[Message]) -> AsyncGenerator[Message, None]:
+    """Gives the messages of one call. However it ends before the stream has ended, it raises."""
+    address = str(connection.address)
+    call = followed.call(line)
+    replies = cast("AsyncGenerator[Message, None]", aiter(call))  # its type says less than it is
+    try:
+        async with aclosing(replies):
+            while (message := await _next(replies, within=_SILENT_INTERVALS * followed.keepalive)) is not None:
+                yield message
+    except grpc.aio.AioRpcError as failure:
+        raise followed.meaning(to_error(failure, address=address)) from None  # users never meet gRPC's exceptions
+    except TimeoutError:
+        connection.drop(line)
+        raise unreachable(address, "it has fallen silent") from None
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+        raise GuylineError("the connection was closed by this program while a stream was open on it") from None
+    finally:
+        call.cancel()
+    followed.call_ended()
+    if not followed.ended:
+        raise unreachable(address, "the stream ended too early")
+
+
+async def _next(replies: AsyncGenerator[Message, None], *, within: float) -> Message | None:
+    async with asyncio.timeout(within):
+        return await anext(replies, None)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this task: closing a channel raises CancelledError in its readers as well."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

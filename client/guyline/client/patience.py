@@ -1,0 +1,46 @@
+"""How long to go on without an agent, and how often to ask for it."""
+
+import os
+
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 1.0
+
+
+class Outage:
+    """Counts the time and the tries since a caller last got anywhere. Knows no clock: it is told the time.
+
+    ``patience`` is in seconds. Progress ends the outage, so that a stream that lives for days can break any number of
+    times, while one that only ever breaks is given up.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._since: float | None = None
+        self._tries = 0
+
+    def __repr__(self) -> str:
+        return f"<outage of {self._tries} tries>"
+
+    def progress(self) -> None:
+        """The caller got something; the next failure begins a new outage."""
+        self._since = None
+        self._tries = 0
+
+    def failed(self, now: float, *, retry_after: float | None = None, luck: float | None = None) -> float | None:
+        """Returns how many seconds to wait before the next try, or None once patience is over.
+
+        The delay is ``luck`` (0 to 1, random by default) of 50 ms that double up to 1 s, so that many clients of one
+        agent do not come back in step; ``retry_after``, where the agent said it, comes before.
+        """
+        if self._since is None:
+            self._since = now
+        ceiling = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(self._tries, 10))
+        self._tries += 1
+        delay = (retry_after or 0.0) + ceiling * (_random() if luck is None else luck)
+        left = self._since + self._patience - now
+        return min(delay, left) if left > 0 else None
+
+
+def _random() -> float:
+    # Importing `random` would cost every command 3 ms; this needs no quality.
+    return int.from_bytes(os.urandom(4)) / 2**32
