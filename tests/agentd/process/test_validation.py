@@ -1,0 +1,303 @@
+"""Whatever is wrong with a request is said at once, by the path of the field, and leaves the agent as it was."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from tests.agentd.process.process_parts import Refusal, new_key, refusal, run, seconds, started, to_start
+from tests.support.agent import RunningAgent
+
+from guyline.agent.v1.process_pb2 import IdempotencyKey
+from guyline.agent.v1.process_service_pb2 import (
+    AttachRequest,
+    ProcessServiceWatchRequest,
+    RunRequest,
+    SignalRequest,
+    StartRequest,
+)
+
+MIB = 1024 * 1024
+
+
+def assert_invalid(refused: Refusal, *fields: str) -> None:
+    """It is the caller's mistake, of exactly these fields, and nothing was started."""
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT, refused
+    assert refused.reason == "INVALID_INPUT"
+    assert refused.facts["outcome"] == "NOT_STARTED"
+    assert refused.fields == list(fields)
+    assert all(description for _, description in refused.violations)
+
+
+def keyed(**fields: Any) -> StartRequest:
+    """A start whose key is only what the fields say."""
+    return StartRequest(command="true", key=IdempotencyKey(**fields))
+
+
+NOW = new_key().created_at
+
+WRONG_STARTS: dict[str, tuple[StartRequest, str]] = {
+    "nothing to run": (StartRequest(), "command"),
+    "two things to run": (StartRequest(command="true", argv=["true"]), "command"),
+    "NUL in the command": (StartRequest(command="a\0b"), "command"),
+    "a command too long": (StartRequest(command="x" * 131_001), "command"),
+    "a command too long in UTF-8": (StartRequest(command="ü" * 65_501), "command"),
+    "an empty program": (StartRequest(argv=["", "x"]), "argv[0]"),
+    "NUL in an argument": (StartRequest(argv=["echo", "fine", "a\0b"]), "argv[2]"),
+    "an argument too long": (StartRequest(argv=["echo", "x" * 131_001]), "argv[1]"),
+    "arguments too long together": (StartRequest(argv=["echo", *["x" * 100_000] * 11]), "env"),
+    "NUL in the directory": (StartRequest(command="true", directory="/a\0b"), "directory"),
+    "a directory too long": (StartRequest(command="true", directory="/" + "x" * 4096), "directory"),
+    "a variable without a name": (StartRequest(command="true", env={"": "x"}), "env"),
+    "= in a variable's name": (StartRequest(command="true", env={"A=B": "x"}), "env"),
+    "NUL in a variable's name": (StartRequest(command="true", env={"A\0B": "x"}), "env"),
+    "NUL in a variable's value": (StartRequest(command="true", env={"A": "x\0y"}), "env['A']"),
+    "a value too long": (StartRequest(command="true", env={"A": "x" * 131_001}), "env['A']"),
+    "a variable's name too long": (StartRequest(command="true", env={"A" * 131_000: ""}), f"env['{'A' * 40}']"),
+    "an environment too long": (StartRequest(command="true", env={f"A{i}": "x" * 100_000 for i in range(11)}), "env"),
+    "an unknown output mode": (StartRequest(command="true", output_mode=99), "output_mode"),  # type: ignore[arg-type]  # on purpose
+    "an unknown when_full": (StartRequest(command="true", when_full=-1), "when_full"),  # type: ignore[arg-type]  # on purpose
+    "too little kept": (StartRequest(command="true", kept_bytes=MIB - 1), "kept_bytes"),
+    "more kept than the quota": (StartRequest(command="true", kept_bytes=1024 * MIB + 1), "kept_bytes"),
+    "an empty key": (keyed(created_at=NOW), "key.value"),
+    "a key too long": (keyed(value="k" * 201, created_at=NOW), "key.value"),
+    "NUL in a key": (keyed(value="k\0", created_at=NOW), "key.value"),
+    "a key without its time": (keyed(value="k"), "key.created_at"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_STARTS)
+async def test_each_wrong_field_of_a_start_is_named(shared_agent: RunningAgent, case: str) -> None:
+    """Start names it from the request's root, and Run, which holds a start, from its own."""
+    request, field = WRONG_STARTS[case]
+
+    by_start = await refusal(shared_agent.processes.Start(request))
+    by_run = await refusal(shared_agent.processes.Run(RunRequest(start=request)))
+
+    assert_invalid(by_start, field)
+    assert_invalid(by_run, f"start.{field}")
+
+
+async def test_the_longest_allowed_start_runs(shared_agent: RunningAgent) -> None:
+    """The limits are the kernel's own: what is allowed here must not fail there."""
+    command = "echo fine #"
+    over = await run(
+        shared_agent,
+        command + "x" * (131_000 - len(command)),
+        env={f"V{i}": "v" * 100_000 for i in range(8)} | {"ARG": "x" * (131_000 - 4)},
+        key=IdempotencyKey(value=(str(uuid.uuid4()) * 6)[:200], created_at=NOW),
+    )
+
+    assert over.data == b"fine\n"
+
+
+async def test_everything_that_is_wrong_is_said_at_once(shared_agent: RunningAgent) -> None:
+    """A caller should not have to come back once for each mistake."""
+    wrong = StartRequest(
+        argv=["", "a\0"],
+        directory="\0",
+        env={"": ""},
+        kept_bytes=1,
+        output_mode=9,  # type: ignore[arg-type]  # on purpose
+        key=IdempotencyKey(),
+    )
+
+    refused = await refusal(shared_agent.processes.Start(wrong))
+
+    expected = ["argv[0]", "argv[1]", "env", "directory", "output_mode", "kept_bytes", "key.value", "key.created_at"]
+    assert_invalid(refused, *expected)
+
+
+async def test_no_more_than_twenty_mistakes_are_listed(shared_agent: RunningAgent) -> None:
+    """Error details share 8 KiB of metadata; more of them would lose the whole answer."""
+    refused = await refusal(shared_agent.processes.Start(StartRequest(argv=["echo", *["\0"] * 500])))
+
+    assert_invalid(refused, *[f"argv[{index}]" for index in range(1, 21)])
+
+
+async def test_the_value_of_a_variable_is_in_no_error(shared_agent: RunningAgent) -> None:
+    """Values are where the secrets are."""
+    refused = await refusal(shared_agent.processes.Start(to_start("true", env={"TOKEN": "hunter2\0"})))
+
+    assert "hunter2" not in repr(refused)
+
+
+# What every request has in common, generated from the descriptors.
+
+
+def calls(agent: RunningAgent) -> dict[type[Message], Callable[[Any], Any]]:
+    """What takes which request."""
+    stub = agent.processes
+    return {
+        StartRequest: stub.Start,
+        RunRequest: stub.Run,
+        AttachRequest: stub.Attach,
+        SignalRequest: stub.Signal,
+        ProcessServiceWatchRequest: stub.Watch,
+    }
+
+
+def fields_of(descriptor: Any, path: str = "") -> Iterator[tuple[str, FieldDescriptor]]:
+    """Every field below a message, with its path; well-known types count as one."""
+    for each in descriptor.fields:
+        yield path + each.name, each
+        inner = each.message_type
+        if inner and not inner.file.name.startswith("google/") and not inner.GetOptions().map_entry:
+            yield from fields_of(inner, f"{path}{each.name}.")
+
+
+def blank(kind: type[Message], process_id: str) -> Any:
+    """A request of this kind that is right."""
+    if kind is RunRequest:
+        return RunRequest(start=to_start("true"))
+    if kind is StartRequest:
+        return to_start("true")
+    return ProcessServiceWatchRequest() if kind is ProcessServiceWatchRequest else kind(process_id=process_id)
+
+
+def put(request: Any, path: str, value: Any) -> None:
+    """Sets the field at a path."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        request = getattr(request, parent)
+    if isinstance(value, Duration):
+        getattr(request, name).CopyFrom(value)
+    else:
+        setattr(request, name, value)
+
+
+KINDS: list[type[Message]] = [StartRequest, RunRequest, AttachRequest, SignalRequest, ProcessServiceWatchRequest]
+EVERY_FIELD = [(kind, path, each) for kind in KINDS for path, each in fields_of(kind.DESCRIPTOR)]
+ENUMS = [(kind, path) for kind, path, each in EVERY_FIELD if each.enum_type]
+DURATIONS = [
+    (kind, path)
+    for kind, path, each in EVERY_FIELD
+    if each.message_type and each.message_type.full_name == "google.protobuf.Duration"
+]
+TEXTS = [
+    (kind, path)
+    for kind, path, each in EVERY_FIELD
+    if each.type == FieldDescriptor.TYPE_STRING and not each.is_repeated
+]
+
+
+@pytest.mark.parametrize("value", [-1, 77])
+@pytest.mark.parametrize(("kind", "path"), ENUMS)
+async def test_an_enum_has_no_other_values(
+    shared_agent: RunningAgent, kind: type[Message], path: str, value: int
+) -> None:
+    """A newer client that asks for what this agent cannot do must hear so, rather than get something else."""
+    async with started(shared_agent, ["sleep", "60"]) as start:
+        request = blank(kind, start.process_id)
+        put(request, path, value)
+
+        assert_invalid(await refusal(calls(shared_agent)[kind](request)), path)
+
+
+@pytest.mark.parametrize("value", [-1.0, 600.001, 1e9])
+@pytest.mark.parametrize(("kind", "path"), DURATIONS)
+async def test_a_duration_has_bounds(shared_agent: RunningAgent, kind: type[Message], path: str, value: float) -> None:
+    """Ten minutes is the longest that anything waits, and nothing waits for less than nothing."""
+    async with started(shared_agent, ["sleep", "60"]) as start:
+        request = blank(kind, start.process_id)
+        put(request, path, seconds(value))
+
+        assert_invalid(await refusal(calls(shared_agent)[kind](request)), path)
+
+
+@pytest.mark.parametrize("kind", [RunRequest, AttachRequest, ProcessServiceWatchRequest])
+async def test_a_keepalive_may_not_come_too_often(shared_agent: RunningAgent, kind: type[Message]) -> None:
+    """A keepalive of a millisecond would be a way to keep the agent busy."""
+    async with started(shared_agent, ["sleep", "60"]) as start:
+        request = blank(kind, start.process_id)
+        put(request, "keepalive", seconds(0.099))
+
+        assert_invalid(await refusal(calls(shared_agent)[kind](request)), "keepalive")
+
+
+@pytest.mark.parametrize("text", ["a\0b", "x" * 200_000])
+@pytest.mark.parametrize(("kind", "path"), TEXTS)
+async def test_no_text_may_hold_a_nul_or_be_endless(
+    shared_agent: RunningAgent, kind: type[Message], path: str, text: str
+) -> None:
+    """Nor may it crash anything: the answer is a refusal that names what is wrong, and the agent goes on."""
+    async with started(shared_agent, ["sleep", "60"]) as start:
+        request = blank(kind, start.process_id)
+        put(request, path, text)
+
+        refused = await refusal(calls(shared_agent)[kind](request))
+
+    if path == "process_id":
+        assert refused.reason == "PROCESS_NOT_FOUND"
+    else:
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert path in refused.fields
+
+
+# Signals, cursors, offsets.
+
+
+@pytest.mark.parametrize("number", [-1, 65, 2**31 - 1])
+async def test_a_signal_is_a_number_from_1_to_64(shared_agent: RunningAgent, number: int) -> None:
+    """Whatever is none is refused before anything is sent."""
+    async with started(shared_agent, ["sleep", "60"]) as start:
+        refused = await refusal(
+            shared_agent.processes.Signal(SignalRequest(process_id=start.process_id, signal=number))
+        )
+
+    assert_invalid(refused, "signal")
+
+
+GARBAGE = [b"x", b"\0" * 25, b"\2" + b"\0" * 24, b"x" * 64, b"x" * 10_000]
+
+
+@pytest.mark.parametrize("cursor", GARBAGE, ids=range(len(GARBAGE)))
+async def test_a_cursor_that_is_garbage_is_refused(shared_agent: RunningAgent, cursor: bytes) -> None:
+    """Of Attach and of Watch; anything else might start in the middle of nowhere."""
+    over = await run(shared_agent, "true")
+
+    by_attach = shared_agent.processes.Attach(AttachRequest(process_id=over.process_id, cursor=cursor))
+    by_watch = shared_agent.processes.Watch(ProcessServiceWatchRequest(cursor=cursor))
+
+    assert_invalid(await refusal(by_attach), "cursor")
+    assert_invalid(await refusal(by_watch), "cursor")
+
+
+async def test_a_cursor_of_another_process_is_refused(shared_agent: RunningAgent) -> None:
+    """Its position would mean something else there."""
+    one, other = await run(shared_agent, "echo one"), await run(shared_agent, "echo other")
+
+    refused = await refusal(
+        shared_agent.processes.Attach(AttachRequest(process_id=one.process_id, cursor=other.cursor))
+    )
+
+    assert_invalid(refused, "cursor")
+
+
+@pytest.mark.parametrize("offset", [5, 2**63, 2**64 - 1])
+async def test_an_offset_beyond_the_output_is_out_of_range(shared_agent: RunningAgent, offset: int) -> None:
+    """The caller has read what was never printed: it has mistaken one process for another."""
+    over = await run(shared_agent, "printf 1234")
+
+    call = shared_agent.processes.Attach(AttachRequest(process_id=over.process_id, from_offset=offset))
+    refused = await refusal(call)
+
+    assert refused.code is grpc.StatusCode.OUT_OF_RANGE
+    assert refused.reason == "OFFSET_OUT_OF_RANGE"
+    assert (refused.facts["offset"], refused.facts["output_bytes"]) == (str(offset), "4")
+
+
+@pytest.mark.parametrize("process_id", ["", "x", "../../etc/passwd", str(uuid.UUID(int=0)), str(uuid.UUID(int=7))])
+async def test_an_id_that_is_none_is_not_found(shared_agent: RunningAgent, process_id: str) -> None:
+    """However it looks: there is one answer for all that does not exist."""
+    by_attach = await refusal(shared_agent.processes.Attach(AttachRequest(process_id=process_id)))
+    by_signal = await refusal(shared_agent.processes.Signal(SignalRequest(process_id=process_id)))
+
+    for refused in (by_attach, by_signal):
+        assert refused.code is grpc.StatusCode.NOT_FOUND
+        assert refused.reason == "PROCESS_NOT_FOUND"
+        assert refused.facts["process_id"] == process_id

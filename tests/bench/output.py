@@ -1,0 +1,56 @@
+"""Output of one and of eight processes to their followers beside a bare gRPC stream of the same bytes."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from tests.bench.harness import Aim, Figure, interleaved
+from tests.bench.reference import bare_server
+from tests.support.agent import RunningAgent
+
+from guyline.agent.v1.process_service_pb2 import RunRequest, StartRequest
+from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
+
+_ROUNDS = 7
+_BYTES = 192 * 1024 * 1024  # of all processes together
+_BLOCK = 64 * 1024
+_AIM = Aim("ratio", ">=", 0.8)
+
+
+async def measure() -> list[Figure]:
+    """Returns megabytes per second, all processes together."""
+    figures = []
+    async with RunningAgent() as agent, bare_server() as channel:
+        bare = ProcessServiceStub(channel)
+        for processes in (1, 8):
+            each = _BYTES // processes
+            messages = await _follow(agent.processes, _print(each), each)
+            ours, theirs = await interleaved(
+                _ROUNDS,
+                partial(_rate, processes, partial(_follow, agent.processes, _print(each), each)),
+                partial(_rate, processes, partial(_follow, bare, [str(messages), str(each // messages)], 0)),
+            )
+            name = f"bare stream, messages of {each // messages // 1024} KiB"
+            figures.append(Figure(f"output.{processes}_processes", ours.median, "MB/s", theirs.median, name, _AIM))
+    return figures
+
+
+def _print(size: int) -> list[str]:
+    return ["dd", "if=/dev/zero", f"bs={_BLOCK}", f"count={size // _BLOCK}", "status=none"]
+
+
+async def _follow(stub: ProcessServiceStub, argv: list[str], size: int) -> int:
+    """Runs the command, takes all that it prints, and returns how many messages with data that took."""
+    received = messages = 0
+    async for message in stub.Run(RunRequest(start=StartRequest(argv=argv))):
+        received += len(message.data)
+        messages += bool(message.data)
+    assert received >= size, f"{received} of {size} bytes came"
+    return messages
+
+
+async def _rate(times: int, follow: Callable[[], Awaitable[int]]) -> float:
+    start = time.perf_counter()
+    await asyncio.gather(*(follow() for _ in range(times)))
+    return _BYTES / 1e6 / (time.perf_counter() - start)

@@ -1,0 +1,39 @@
+"""``Run`` of /bin/true, from the call to its exit, everything recorded, beside spawning in C plus an empty call."""
+
+from functools import partial
+
+from tests.bench.harness import Aim, Figure, in_ms, interleaved, seconds
+from tests.bench.reference import bare_server, empty_call, spawn_in_c
+from tests.support.agent import RunningAgent
+
+from guyline.agent.v1.process_service_pb2 import RunRequest, StartRequest
+
+_ROUNDS = 1_000
+_AIMS = (Aim("ratio", "<=", 1.6), Aim("ratio", "<=", 2.5))
+
+
+async def run_true(agent: RunningAgent) -> None:
+    """Runs /bin/true and follows it to its end."""
+    last = None
+    async for last in agent.processes.Run(RunRequest(start=StartRequest(argv=["/bin/true"]))):  # noqa: B007 - the last
+        pass
+    assert last is not None
+    assert last.exit.code == 0
+    assert last.exit.HasField("code")
+
+
+async def measure() -> list[Figure]:
+    """Returns p50 and p99, once with the agent's own empty call in the sum and once with a bare one."""
+    with spawn_in_c() as spawn:
+        async with RunningAgent() as agent, bare_server() as bare:
+            run, spawned, call, bare_call = await interleaved(
+                _ROUNDS,
+                partial(seconds, partial(run_true, agent)),
+                spawn.seconds,
+                partial(seconds, partial(empty_call, agent.channel)),
+                partial(seconds, partial(empty_call, bare)),
+            )
+    return [
+        *in_ms("run_true", run, spawned + call, "posix_spawn in C + empty call", aims=_AIMS),
+        *in_ms("run_true.strict", run, spawned + bare_call, "posix_spawn in C + bare call"),
+    ]

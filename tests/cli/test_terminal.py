@@ -1,0 +1,94 @@
+"""On a terminal: tables, Ctrl-C, and a window that is closed."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cli.command import GUYLINE
+from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
+
+_CTRL_C = b"\x03"
+
+
+class Terminal:
+    """A terminal in which one command runs in the foreground."""
+
+    def __init__(self, master: int, child: subprocess.Popen[bytes]) -> None:
+        self._master = master
+        self.child = child
+        self.shown = b""
+
+    def type(self, keys: bytes) -> None:
+        """As if somebody had typed it."""
+        os.write(self._master, keys)
+
+    def until(self, text: bytes) -> None:
+        """Reads until the text is on the screen."""
+        while text not in self.shown:
+            self.shown += os.read(self._master, 4096)
+
+    def close(self) -> None:
+        """As if the window had been closed."""
+        master, self._master = self._master, -1
+        if master >= 0:
+            os.close(master)
+
+    def code(self) -> int:
+        """Waits for the exit code."""
+        return self.child.wait(DEADLINE)
+
+
+@contextmanager
+def _terminal(agent: RunningAgent, *arguments: str) -> Iterator[Terminal]:
+    master, slave = os.openpty()
+    # `setsid --ctty` makes the terminal the command's own, so that its keys become signals.
+    child = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *GUYLINE, "--address", agent.address, *arguments],
+        stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "200"},
+    )  # fmt: skip
+    os.close(slave)
+    terminal = Terminal(master, child)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+        child.kill()
+        child.wait()
+
+
+def test_a_table_is_drawn_with_colours(shared_agent: RunningAgent) -> None:
+    """People see at a glance what failed."""
+    with _terminal(shared_agent, "exec", "-c", "exit 3") as terminal:
+        assert terminal.code() == 3
+    with _terminal(shared_agent, "ps", "-n", "1000") as terminal:
+        terminal.until(b"exit 3")
+
+    assert b"\x1b[31mexit 3" in terminal.shown
+
+
+def test_control_c_reaches_the_command(shared_agent: RunningAgent) -> None:
+    """The terminal interrupts `guyline`, and `guyline` the command."""
+    line = "trap 'echo tidy; exit 5' INT; echo ready; while :; do sleep 0.01; done"
+    with _terminal(shared_agent, "exec", "-c", line) as terminal:
+        terminal.until(b"ready")
+        terminal.type(_CTRL_C)
+        terminal.until(b"tidy")
+
+        assert terminal.code() == 5
+
+
+def test_closing_the_window_hangs_up(shared_agent: RunningAgent, tmp_path: Path) -> None:
+    """The command gets the hang-up that it would have got in the terminal itself."""
+    witness = tmp_path / "witness"
+    os.mkfifo(witness)
+    line = f"trap 'echo hung up > {witness}; exit' HUP; echo ready; while :; do sleep 0.01; done"
+    with _terminal(shared_agent, "exec", "-c", line) as terminal:
+        terminal.until(b"ready")
+        terminal.close()
+
+        assert witness.read_text() == "hung up\n"
+        assert terminal.code() == 128 + signal.SIGHUP

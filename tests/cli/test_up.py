@@ -1,0 +1,53 @@
+"""``guyline up``: the first minute of every user."""
+
+import asyncio
+import signal
+import tempfile
+
+from tests.cli.command import Command
+from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
+
+
+async def test_up_runs_an_agent_until_it_is_told_to_end() -> None:
+    """It says what to try, and that works; Ctrl-C ends the agent in order."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        guyline = Command(f"unix:{folder}/run/agent.sock")
+        guyline.environment |= {"XDG_STATE_HOME": folder}
+        async with guyline.running("up") as child:
+            assert child.stdout is not None
+            hint = await asyncio.wait_for(child.stdout.readline(), 2 * DEADLINE)
+            tried = await guyline("exec", "-c", "echo it works; env")
+            again = await guyline("up")
+            child.send_signal(signal.SIGINT)
+            code = await asyncio.wait_for(guyline.code_of(child), 2 * DEADLINE)
+
+    assert hint.startswith(b"An agent is up at ")
+    assert tried.out.startswith("it works\n")
+    assert "GRPC_VERBOSITY" not in tried.out  # what the command sets for itself is nobody else's business
+    assert again.code == 0
+    assert code == 0
+
+
+async def test_up_says_that_an_agent_is_up_already(guyline: Command, shared_agent: RunningAgent) -> None:
+    """Two on one socket would only be a puzzle."""
+    result = await guyline("up")
+
+    assert result.code == 0
+    assert f"pid {shared_agent.keeper_pid}" in result.out
+
+
+async def test_an_upgrade_leaves_processes_alone(agent: RunningAgent) -> None:
+    """A command that is being followed does not notice."""
+    guyline = Command(agent.address)
+    go = agent.process.folder / "go"
+    line = f"echo before; until [ -e {go} ]; do sleep 0.01; done; echo after; exit 6"
+    async with guyline.running("exec", "-c", line) as child:
+        assert child.stdout is not None
+        await child.stdout.readline()
+        upgraded = await guyline("agent", "upgrade")
+        await asyncio.to_thread(go.touch)
+        out, _ = await asyncio.wait_for(child.communicate(), DEADLINE)
+
+    assert upgraded.code == 0, upgraded.err
+    assert (child.returncode, out) == (6, b"after\n")

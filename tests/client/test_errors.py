@@ -1,0 +1,102 @@
+"""Failures of calls as exceptions."""
+
+import grpc
+import pytest
+from tests.client.scripted import ScriptedAgent, breaks, fails
+
+from guyline.client import (
+    AgentUnreachable,
+    AsyncAgent,
+    CommandNotRunnable,
+    GuylineError,
+    Hop,
+    InvalidInput,
+    NotFound,
+    Outcome,
+    Unsupported,
+    WrongState,
+)
+from guyline.client.errors import FAMILIES, REASONS
+
+
+async def test_a_failure_tells_programs_all_that_the_agent_said(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Reason, facts, outcome and hop are what programs decide by; the text is for people."""
+    scripted.plays(fails(grpc.StatusCode.NOT_FOUND, "PROCESS_NOT_FOUND"))
+
+    with pytest.raises(NotFound) as caught:
+        await client.attach("some-id")
+
+    error = caught.value
+    assert (str(error), error.reason) == ("it failed: PROCESS_NOT_FOUND", "PROCESS_NOT_FOUND")
+    assert (error.facts, error.outcome, error.hop) == ({"fact": "value"}, Outcome.NOT_STARTED, Hop.AGENT)
+
+
+async def test_grpc_is_not_to_be_seen(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Neither as the exception nor as its visible cause."""
+    scripted.plays(fails(grpc.StatusCode.NOT_FOUND, "PROCESS_NOT_FOUND"))
+
+    with pytest.raises(GuylineError) as caught:
+        await client.attach("some-id")
+
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+async def test_a_reason_may_have_a_class_of_its_own(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """A command that cannot be executed is what callers of `run` catch most."""
+    scripted.plays(fails(grpc.StatusCode.FAILED_PRECONDITION, "COMMAND_NOT_RUNNABLE"))
+
+    with pytest.raises(CommandNotRunnable) as caught:
+        await client.run(["nonsense"])
+
+    assert isinstance(caught.value, WrongState)
+
+
+async def test_a_reason_from_a_newer_agent_keeps_its_family(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """The code says how to react even where the reason is not known."""
+    scripted.plays(fails(grpc.StatusCode.INVALID_ARGUMENT, "FROM_THE_FUTURE"))
+
+    with pytest.raises(InvalidInput) as caught:
+        await client.list()
+
+    assert caught.value.reason == "FROM_THE_FUTURE"
+
+
+async def test_a_call_that_nobody_knows_is_said_to_be_that(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """The address may be another program's."""
+    del scripted
+    async with AsyncAgent(client._connection.address.target) as agent:
+        method = agent._connection.ask(
+            lambda line: line.channel.unary_unary("/no.Such/Method", lambda text: text, lambda data: data),
+            b"",
+            repeatable=False,
+        )
+
+        with pytest.raises(Unsupported):
+            await method
+
+
+async def test_what_the_link_lost_may_have_happened(scripted: ScriptedAgent) -> None:
+    """Without a word from the agent, nobody can say that nothing happened."""
+    async with AsyncAgent(scripted.address, patience=0) as agent:
+        scripted.plays(breaks())
+
+        with pytest.raises(AgentUnreachable) as caught:
+            await agent.start(["true"])
+
+    assert (caught.value.outcome, caught.value.hop) == (Outcome.MAY_HAVE_RUN, Hop.LINK)
+
+
+async def test_the_value_of_a_variable_is_in_no_error(client: AsyncAgent) -> None:
+    """Errors end up in logs, and variables hold secrets."""
+    with pytest.raises(InvalidInput) as caught:
+        await client.start(["true"], env={"TOKEN": "geheim\udcff"})
+
+    assert "geheim" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_each_code_that_agents_use_has_a_family() -> None:
+    """A family that is missing here would reach users as the bare base class."""
+    assert set(FAMILIES) <= {code.name for code in grpc.StatusCode}
+    assert all(issubclass(kind, GuylineError) for kind in (*FAMILIES.values(), *REASONS.values()))

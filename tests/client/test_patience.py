@@ -1,0 +1,51 @@
+"""How long to go on without an agent."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guyline.client.patience import Outage
+
+
+def test_the_delays_double_from_50_ms_up_to_a_second() -> None:
+    """The first tries find a restarted worker at once; the later ones do not hammer one that is gone."""
+    outage = Outage(60)
+
+    delays = [outage.failed(0.0, luck=1.0) for _ in range(7)]
+
+    assert delays == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+@given(luck=st.floats(0, 1))
+def test_the_jitter_is_full(luck: float) -> None:
+    """A thousand clients of one agent come back spread over the whole delay, not all at its end."""
+    assert Outage(60).failed(0.0, luck=luck) == 0.05 * luck
+
+
+def test_an_outage_ends_when_patience_is_over() -> None:
+    """A caller is told in the end, however often it has tried."""
+    outage = Outage(10)
+
+    assert outage.failed(100.0) is not None
+    assert outage.failed(109.9) is not None
+    assert outage.failed(110.0) is None
+
+
+def test_progress_refills_patience() -> None:
+    """A stream that lives for days and breaks now and then is not given up for the sum of its breaks."""
+    outage = Outage(10)
+    outage.failed(0.0)
+    outage.failed(9.0)
+
+    outage.progress()
+
+    assert outage.failed(20.0, luck=1.0) == 0.05
+
+
+def test_the_agents_own_word_comes_before_the_jitter() -> None:
+    """An agent that says when it is back knows best."""
+    assert Outage(60).failed(0.0, retry_after=3.0, luck=0.5) == 3.025
+
+
+def test_no_delay_reaches_beyond_patience() -> None:
+    """The caller asked to be told after ten seconds, not after an hour."""
+    assert Outage(10).failed(0.0, retry_after=3600) == 10

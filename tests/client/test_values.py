@@ -1,0 +1,50 @@
+"""Values mean what the wire means."""
+
+import pytest
+
+from guyline.agent.v1 import process_pb2
+from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client import values
+from guyline.client.errors import Hop, Outcome
+from guyline.client.values import WireEnum
+from guyline.error.v1 import reason_pb2
+
+_RENAMED = {"OUTPUT_STREAM_UNSPECIFIED": "MERGED"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wire", "prefix"),
+    [
+        (values.ProcessState, process_pb2.ProcessState, "PROCESS_STATE_"),
+        (values.UnknownEnd, process_pb2.UnknownEnd, "UNKNOWN_END_"),
+        (values.EndedBy, process_pb2.EndedBy, "ENDED_BY_"),
+        (values.Descendants, process_pb2.Descendants, "DESCENDANTS_"),
+        (values.OutputMode, process_pb2.OutputMode, "OUTPUT_MODE_"),
+        (values.WhenFull, process_pb2.WhenFull, "WHEN_FULL_"),
+        (values.OutputStream, process_pb2.OutputStream, "OUTPUT_STREAM_"),
+        (values.SignalScope, pb.SignalScope, "SIGNAL_SCOPE_"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_an_enum_has_the_names_and_numbers_of_the_wire(kind: type[WireEnum], wire: object, prefix: str) -> None:
+    """They are converted by number, so a slip here would quietly turn one thing into another."""
+    expected = {_RENAMED.get(name, name.removeprefix(prefix)): number for name, number in wire.items()}  # type: ignore[attr-defined]  # the wrappers have no common type
+
+    assert {member.name: member.value for member in kind} == expected
+
+
+def test_a_number_from_a_newer_agent_reads_as_zero() -> None:
+    """A client keeps working with an agent that knows one thing more."""
+    assert values.ProcessState(99) is values.ProcessState.UNSPECIFIED
+    assert values.OutputStream(99) is values.OutputStream.MERGED
+
+
+def test_outcomes_and_hops_are_those_of_the_wire() -> None:
+    """They travel as names."""
+    assert {f"OUTCOME_{member}" for member in Outcome} == set(reason_pb2.Outcome.keys())
+    assert {f"HOP_{member}" for member in Hop} == set(reason_pb2.Hop.keys())
+
+
+def test_keys_are_never_the_same() -> None:
+    """Two starts with one key would be one start."""
+    assert len({values.Key.new().value for _ in range(1000)}) == 1000

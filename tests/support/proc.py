@@ -1,0 +1,166 @@
+"""What the kernel says about processes: who lives, who is whose child, who carries a mark."""
+
+import asyncio
+import ctypes
+import os
+import select
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.clock import DEADLINE
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True)
+class Status:
+    """One line of ``/proc/PID/stat``."""
+
+    pid: int
+    name: str
+    state: str  # one letter: R, S, D, T, Z (a zombie), ...
+    parent: int
+    group: int
+    session: int
+    cpu_seconds: float
+
+    @property
+    def is_zombie(self) -> bool:
+        """Whether it has ended and only waits to be reaped."""
+        return self.state in "ZX"
+
+
+def status(pid: int) -> Status | None:
+    """Returns what the kernel says of the process, or None if there is none."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    head, _, tail = line.rpartition(")")  # the name may hold spaces and brackets
+    fields = tail.split()
+    ticks = int(fields[11]) + int(fields[12])
+    return Status(
+        pid=pid,
+        name=head.partition("(")[2],
+        state=fields[0],
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"),
+    )
+
+
+def everybody() -> list[Status]:
+    """Returns all processes of the machine."""
+    found = (status(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [each for each in found if each is not None]
+
+
+def children(pid: int) -> list[Status]:
+    """Returns the living and the unreaped children of a process."""
+    return [each for each in everybody() if each.parent == pid]
+
+
+def is_alive(pid: int) -> bool:
+    """Tells whether the process runs; a zombie does not."""
+    found = status(pid)
+    return found is not None and not found.is_zombie
+
+
+def marked(mark: str) -> list[int]:
+    """Returns the running processes that have ``mark`` (``NAME=value``) in the environment they were started with."""
+    wanted = mark.encode()
+    return [each.pid for each in everybody() if wanted in _environment(each.pid)]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it went, is a zombie, or belongs to somebody else
+        return []
+
+
+def command_line(pid: int) -> str:
+    """Returns how the process was started, for messages to people."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return "?"
+
+
+def descriptors(pid: int) -> list[str]:
+    """Returns what each open descriptor of a process leads to."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile; so is the one that lists this folder
+            found.append(str(entry.readlink()))
+    return found
+
+
+def adopt_orphans() -> None:
+    """Makes orphans among this process's descendants its children, so that none can hide."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def reap_adopted() -> None:
+    """Reaps dead orphans that were adopted.
+
+    They are told from this process's own children by their session: who starts a child of one's own in another session
+    reaps it before calling this.
+    """
+    here = os.getsid(0)
+    for child in children(os.getpid()):
+        if child.is_zombie and child.session != here:
+            with suppress(ChildProcessError):
+                os.waitpid(child.pid, os.WNOHANG)
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Sends SIGKILL to whoever of them is there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_until_dead(pid: int, seconds: float = DEADLINE) -> None:
+    """Blocks until the process has ended, reaped or not.
+
+    Raises:
+        TimeoutError: It still runs after ``seconds``.
+    """
+    try:
+        watch = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poll = select.poll()
+        poll.register(watch, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            raise TimeoutError(f"process {pid} ({command_line(pid)}) still runs after {seconds:g} s")
+    finally:
+        os.close(watch)
+
+
+async def dead(pid: int, seconds: float = DEADLINE) -> None:
+    """Waits until the process has ended, reaped or not; it need not be a child. Cancelling is safe.
+
+    Raises:
+        TimeoutError: It still runs after ``seconds``.
+    """
+    try:
+        watch = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(watch, ended.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await ended.wait()
+    finally:
+        loop.remove_reader(watch)
+        os.close(watch)
