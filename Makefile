@@ -16,12 +16,12 @@ help: ## Lists the targets.
 $(READY): requirements/uv.txt requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: $(READY) ## Starts an agent on a private socket and says what to try.
-	@guyline up
+	@env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS guyline up
 
 test: check ## Everything that must hold: the checks, then all tests.
 	python -m pytest -n $(JOBS) $(TESTS)
@@ -40,8 +40,8 @@ soak: $(READY) ## Every fault at its full size: takes its time.
 bench: $(READY) ## Measures beside references; BENCH=name runs one.
 	python -m tests.bench $(BENCH)
 
-fuzz: $(READY) ## Feeds garbage to the parsers; SECONDS_EACH bounds each target.
-	python -m tests.fuzz
+fuzz: $(READY) ## Feeds garbage to the parsers; FUZZ=name runs one, SECONDS_EACH bounds each.
+	python -m tests.fuzz $(FUZZ)
 
 fmt: $(READY) ## Formats and sorts what can be.
 	ruff format --quiet .

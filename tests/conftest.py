@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from blockbuster import blockbuster_ctx
+
 from tests.support import proc
 from tests.support.agent import AgentProcess, RunningAgent
 from tests.support.bare import bare_agent

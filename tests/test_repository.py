@@ -68,7 +68,7 @@ def test_the_keeper_imports_the_standard_library_only() -> None:
     program = f"{imports}; print(*set(sys.modules) - before, sep='\\n')"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = ran.stdout.split()
-    ours = ("guyline.agentd.keeper", "guyline.agentd.system")
+    ours = ("guyline.agentd.keeper", "guyline.agentd.system", "guyline.daemon")
 
     foreign = [name for name in loaded if name.partition(".")[0] not in {*sys.stdlib_module_names, "guyline"}]
     assert foreign == []

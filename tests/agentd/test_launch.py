@@ -8,11 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
 from tests.agentd.keeper.lives import run
 from tests.support import proc
 from tests.support.agent import RunningAgent
-
-from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
 
 
 async def second(agent: RunningAgent, *, state_dir: Path | None = None, listen: str = "") -> tuple[int, str]:
@@ -92,6 +91,13 @@ async def test_a_second_agent_on_the_same_socket_is_refused(agent: RunningAgent)
     assert code == 1
     assert str(agent.process.socket) in said
     assert (await run(agent, "echo", "still here")).printed == b"still here\n"
+
+
+async def test_a_second_agent_on_the_same_socket_is_told_by_whom(agent: RunningAgent) -> None:
+    """The number is what one needs to stop it."""
+    _, said = await second(agent, state_dir=agent.process.folder / "other")
+
+    assert f"pid {agent.keeper_pid}" in said
 
 
 async def test_a_second_agent_is_refused_on_the_socket_of_one_that_does_not_serve_yet(agent: RunningAgent) -> None:

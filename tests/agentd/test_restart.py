@@ -1,20 +1,14 @@
 """The deaths of worker, keeper and both: what goes on, what is known afterwards, and what is honestly not."""
 
 import asyncio
+import json
 import os
-import re
 import signal
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
-from tests.agentd.keeper.lives import Tap, gone, inherited_by_a_command, listed, logged, run, started
-from tests.support import proc
-from tests.support.agent import RunningAgent
-from tests.support.clock import DEADLINE
-from tests.support.program import program
-from tests.support.programs import noise
 
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
 from guyline.agent.v1.process_pb2 import (
@@ -25,6 +19,12 @@ from guyline.agent.v1.process_pb2 import (
     UNKNOWN_END_KEEPER_LOST,
 )
 from guyline.agent.v1.process_service_pb2 import SIGNAL_SCOPE_ALL, SignalRequest, StartRequest
+from tests.agentd.keeper.lives import Tap, gone, inherited_by_a_command, listed, logged, run, started
+from tests.support import proc
+from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
+from tests.support.program import program
+from tests.support.programs import noise
 
 
 async def lose_keeper(agent: RunningAgent) -> None:
@@ -83,7 +83,8 @@ async def test_a_worker_that_dies_again_and_again_is_started_ever_later_and_said
         await agent.serves_again()
 
     log = await logged(agent, "worker died", times=4)
-    assert [float(pause) for pause in re.findall(r'"next_in_seconds": ([0-9.]+)', log)] == [0.0, 0.05, 0.1, 0.2]
+    lines = [json.loads(line) for line in log.splitlines() if "worker died" in line]
+    assert [line["next_in_seconds"] for line in lines] == [0.0, 0.05, 0.1, 0.2]
 
 
 async def test_no_descriptor_is_lost_or_won_over_the_lives_of_workers(agent: RunningAgent) -> None:

@@ -9,10 +9,6 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from tests.agentd.keeper.lives import Reader, details_of, listed, logged, started
-from tests.support import proc
-from tests.support.agent import AgentProcess, RunningAgent
-from tests.support.program import program
 
 from guyline.agent.v1.process_pb2 import ENDED_BY_AGENT
 from guyline.agent.v1.process_service_pb2 import (
@@ -21,6 +17,10 @@ from guyline.agent.v1.process_service_pb2 import (
     StartRequest,
 )
 from guyline.agentd.keeper.records import RecordLog
+from tests.agentd.keeper.lives import details_of, listed, logged, started
+from tests.support import proc
+from tests.support.agent import AgentProcess, RunningAgent
+from tests.support.program import program
 
 POLITE = StartRequest(command="trap 'echo told to go; exit 3' TERM; echo ready; while :; do sleep 60 & wait; done")
 """Ends at TERM, by itself."""
@@ -206,14 +206,12 @@ async def test_a_hung_worker_does_not_hold_up_the_end() -> None:
 
 async def test_commands_get_the_time_that_they_need_within_the_grace(agent: RunningAgent) -> None:
     """A server that flushes its data at TERM is not killed while it does."""
-    slow = StartRequest(
-        command="trap 'sleep 0.5; echo flushed; exit 0' TERM; echo ready; while :; do sleep 60 & wait; done"
-    )
-    process = (await agent.processes.Start(slow)).process
-    async with Reader(agent, process.process_id) as reader:
+    slow = "trap 'sleep 0.5; exit 0' TERM; echo ready; while :; do sleep 60 & wait; done"
+    async with started(agent, StartRequest(command=slow)) as (process, reader):
         await reader.until(b"ready\n")
         await agent.stop()
-        exit_ = await reader.end()
+    history = await asyncio.to_thread(RecordLog.load, agent.process.state_dir / "records.log")
+    seen = history.entries[process.process_id].exit
 
-    assert exit_.WhichOneof("status") == "code"
-    assert reader.printed.endswith(b"flushed\n")
+    assert seen is not None
+    assert seen.code == 0

@@ -11,15 +11,15 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+
+from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest, GetInfoResponse, UpgradeRequest
+from guyline.agent.v1.process_pb2 import ENDED_BY_ITSELF, UNKNOWN_END_KEEPER_LOST
+from guyline.agent.v1.process_service_pb2 import StartRequest
 from tests.agentd.keeper.lives import Reader, Tap, details_of, inherited_by_a_command, logged, run, started
 from tests.support import proc
 from tests.support.agent import RunningAgent
 from tests.support.program import program
 from tests.support.programs import noise
-
-from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest, GetInfoResponse, UpgradeRequest
-from guyline.agent.v1.process_pb2 import ENDED_BY_ITSELF, UNKNOWN_END_KEEPER_LOST
-from guyline.agent.v1.process_service_pb2 import StartRequest
 
 
 async def upgraded(agent: RunningAgent, interpreter: str = "") -> GetInfoResponse:

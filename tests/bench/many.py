@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
+
+from guyline.agent.v1.process_service_pb2 import AttachRequest, StartRequest
 from tests.bench.harness import Aim, Figure
 from tests.support import proc
 from tests.support.agent import RunningAgent
-
-from guyline.agent.v1.process_service_pb2 import AttachRequest, StartRequest
 
 PROCESSES = 1_000
 _QUIET_SECONDS = 5.0

@@ -5,12 +5,11 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from guyline.agent.v1.process_service_pb2 import RunRequest, StartRequest
+from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from tests.bench.harness import Aim, Figure, interleaved
 from tests.bench.reference import bare_server
 from tests.support.agent import RunningAgent
-
-from guyline.agent.v1.process_service_pb2 import RunRequest, StartRequest
-from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 
 _ROUNDS = 7
 _BYTES = 192 * 1024 * 1024  # of all processes together

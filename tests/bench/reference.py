@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc.aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
+
 from tests.bench.harness import ReferenceMissingError
 from tests.support.agent import RECONNECT_FAST
 from tests.support.clock import DEADLINE

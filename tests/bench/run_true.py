@@ -2,11 +2,10 @@
 
 from functools import partial
 
+from guyline.agent.v1.process_service_pb2 import RunRequest, StartRequest
 from tests.bench.harness import Aim, Figure, in_ms, interleaved, seconds
 from tests.bench.reference import bare_server, empty_call, spawn_in_c
 from tests.support.agent import RunningAgent
-
-from guyline.agent.v1.process_service_pb2 import RunRequest, StartRequest
 
 _ROUNDS = 1_000
 _AIMS = (Aim("ratio", "<=", 1.6), Aim("ratio", "<=", 2.5))

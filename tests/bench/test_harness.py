@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from tests.bench.harness import Aim, Figure, Sample, interleaved, to_json
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.support.clock import DEADLINE
 
@@ -26,6 +27,7 @@ class Command:
 
     def __init__(self, address: str) -> None:
         self.environment = os.environ | {"GUYLINE_AGENT_ADDRESS": address}
+        self.directory: Path | None = None  # where it runs; None: here
 
     async def __call__(self, *arguments: str) -> Result:
         """Runs it to its end."""
@@ -41,6 +43,7 @@ class Command:
             *GUYLINE,
             *arguments,
             env=self.environment,
+            cwd=self.directory,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

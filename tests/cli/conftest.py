@@ -1,6 +1,7 @@
 """What the command's tests share."""
 
 import pytest
+
 from tests.cli.command import Command
 from tests.support.agent import RunningAgent
 

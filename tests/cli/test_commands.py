@@ -5,6 +5,7 @@ import json
 import signal
 
 import pytest
+
 from tests.cli.command import Command
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.cli.command import GUYLINE, Command
 from tests.support import proc
 from tests.support.agent import RunningAgent
@@ -70,6 +71,16 @@ async def test_variables_and_directory(guyline: Command, tmp_path: Path) -> None
     )
 
     assert result.out == f"{tmp_path} b c on\n"
+
+
+async def test_a_command_starts_where_its_caller_stands(guyline: Command, tmp_path: Path) -> None:
+    """As in any shell: `guyline exec -- make` builds what is here."""
+    (tmp_path / "below").mkdir()
+    guyline.directory = tmp_path
+
+    assert (await guyline("exec", "pwd")).out == f"{tmp_path}\n"
+    assert (await guyline("exec", "--cwd", "below", "pwd")).out == f"{tmp_path}/below\n"
+    assert (await guyline("exec", "--cwd", "~", "pwd")).out == f"{Path.home()}\n"
 
 
 async def test_an_interrupt_is_the_commands_first(guyline: Command) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.client.scripted import ScriptedAgent, scripted_agent
-from tests.support.clock import DEADLINE
 
 from guyline.client import AsyncAgent
+from tests.client.scripted import ScriptedAgent, scripted_agent
+from tests.support.clock import DEADLINE
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo  # type: ignore[import-untyped]  # it has no stubs
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # it has no stubs
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
 
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import agent_info_service_pb2_grpc as info_grpc

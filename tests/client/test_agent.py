@@ -9,11 +9,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from tests.support.agent import RunningAgent
-from tests.support.clock import DEADLINE
-from tests.support.program import program
-from tests.support.programs import noise
-from tests.support.proxy import Link
 
 from guyline.client import (
     AsyncAgent,
@@ -31,6 +26,11 @@ from guyline.client import (
     Synced,
     WrongState,
 )
+from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
+from tests.support.program import program
+from tests.support.programs import noise
+from tests.support.proxy import Link
 
 CUTS = 200 if os.environ.get("GUYLINE_SOAK") else 20
 
@@ -188,9 +188,9 @@ async def test_a_slow_reader_gets_every_byte_of_a_paced_process(client: AsyncAge
 
 async def test_output_is_byte_exact_over_a_link_that_breaks_at_random(shared_agent: RunningAgent) -> None:
     """Nothing is lost and nothing comes twice, wherever the cuts fall."""
-    size = CUTS * 100_000
+    size = CUTS * 300_000
     async with Link(Path(shared_agent.address.removeprefix("unix:"))) as link:
-        link.cut_at_random(seed=7, cuts=CUTS, at_most_bytes=150_000)
+        link.cut_at_random(seed=7, cuts=CUTS, at_most_bytes=600_000)
         async with AsyncAgent(link.address, patience=DEADLINE, connect_timeout=DEADLINE) as agent:
             process = await agent.run(program("noise", 2, size), kept_bytes=2 * size)
             output = await _all(process)

@@ -2,7 +2,6 @@
 
 import grpc
 import pytest
-from tests.client.scripted import ScriptedAgent, breaks, fails
 
 from guyline.client import (
     AgentUnreachable,
@@ -17,6 +16,7 @@ from guyline.client import (
     WrongState,
 )
 from guyline.client.errors import FAMILIES, REASONS
+from tests.client.scripted import ScriptedAgent, breaks, fails
 
 
 async def test_a_failure_tells_programs_all_that_the_agent_said(scripted: ScriptedAgent, client: AsyncAgent) -> None:

@@ -7,24 +7,13 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.client.scripted import (
-    PROCESS_ID,
-    ScriptedAgent,
-    as_run,
-    began,
-    breaks,
-    ended,
-    fails,
-    gives,
-    printed,
-    process,
-)
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client import (
     AgentUnreachable,
     AsyncAgent,
     Chunk,
+    GuylineError,
     Outcome,
     OutputStream,
     Put,
@@ -37,6 +26,18 @@ from guyline.client import Reset as WasReset
 from guyline.client import Synced as IsSynced
 from guyline.client.process import Process
 from guyline.stream.v1.stream_pb2 import Gap, KeepAlive, Reset, StreamControl, Synced
+from tests.client.scripted import (
+    PROCESS_ID,
+    ScriptedAgent,
+    as_run,
+    began,
+    breaks,
+    ended,
+    fails,
+    gives,
+    printed,
+    process,
+)
 
 
 async def _all(handle: Process) -> bytes:
@@ -153,9 +154,10 @@ async def test_a_silent_connection_is_given_up(scripted: ScriptedAgent) -> None:
 
 
 async def _falls_silent(request: object, context: object) -> AsyncIterator[Any]:
-    """A play: one message, and nothing more until the call is given up."""
+    """A play: a little, and nothing more until the call is given up."""
     del request, context
     yield began()
+    yield as_run(printed(b"x", offset=0))
     await asyncio.Event().wait()
 
 
@@ -247,15 +249,18 @@ async def test_a_handle_that_nobody_reads_is_let_go_with_the_agent(scripted: Scr
     assert handle._opened is None
 
 
+async def _read(handle: Process, began: asyncio.Event) -> None:
+    async for _ in handle.output():
+        began.set()
+
+
 async def test_a_stream_that_is_read_while_the_agent_is_left_says_so(scripted: ScriptedAgent) -> None:
     """Its reader was not cancelled, so it must not look as if it had been."""
     scripted.plays(_falls_silent)
 
     async with AsyncAgent(scripted.address) as agent:
-        handle = await agent.run(["make"])
-        reader = asyncio.create_task(_all(handle))
-        while not handle._readers:
-            await asyncio.sleep(0)
+        reader = asyncio.create_task(_read(await agent.run(["make"]), reading := asyncio.Event()))
+        await reading.wait()
 
     with pytest.raises(GuylineError, match="closed by this program"):
         await reader
@@ -265,9 +270,8 @@ async def test_looking_and_waiting_take_no_pace_from_a_reader(scripted: Scripted
     """The agent would run ahead of the slow reader, which then loses output."""
     scripted.plays(_falls_silent, gives(printed(b"x", offset=0)), gives(ended()))
     handle = await client.run(["make"])
-    reader = asyncio.create_task(_all(handle))
-    while not handle._readers:
-        await asyncio.sleep(0)
+    reader = asyncio.create_task(_read(handle, reading := asyncio.Event()))
+    await reading.wait()
 
     looked = [chunk.data async for chunk in handle.output(snapshot=True)]
     await handle.wait()

@@ -9,9 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.client.scripted import scripted_agent_on_tcp
 
 from guyline.client import AgentUnreachable, AsyncAgent, InvalidInput
+from tests.client.scripted import scripted_agent_on_tcp
 
 _HOST = "127.0.0.1"
 

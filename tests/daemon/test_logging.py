@@ -21,6 +21,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.sinks: list[LogSink] = []
 
     def text(self) -> str:
         try:
@@ -41,12 +42,14 @@ def pipe() -> Iterator[Pipe]:
     root.handlers[:], root.level = before
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+    for sink in pipe.sinks:
+        sink.close()
     os.close(pipe.reading)
     os.close(pipe.writing)
 
 
 def configure(pipe: Pipe, log_format: LogFormat = "json") -> None:
-    configure_logging(log_format=log_format, level="info", descriptor=pipe.writing)
+    pipe.sinks.append(configure_logging(log_format=log_format, level="info", descriptor=pipe.writing))
 
 
 def test_a_line_is_json_with_event_level_time_source_and_fields(pipe: Pipe) -> None:
@@ -128,6 +131,7 @@ def test_a_log_that_nobody_reads_costs_lines_and_never_blocks(pipe: Pipe) -> Non
     """A stuck log shipper must not stop the agent; and once it reads again it learns what it missed."""
     os.set_blocking(pipe.writing, True)
     sink = LogSink(pipe.writing)
+    pipe.sinks.append(sink)
     while not sink.dropped_lines:
         sink.msg("x" * 1000)
     sink.msg("lost")
@@ -149,13 +153,33 @@ def test_a_log_whose_reader_has_gone_does_no_harm() -> None:
 
     sink.msg("hello")
 
+    sink.close()
     os.close(writing)
     assert sink.dropped_lines == 1
 
 
+def test_a_terminal_that_nobody_reads_costs_lines_and_never_blocks() -> None:
+    """Ctrl-S in the terminal that shows the log must not stop the agent: it polls as writable and blocks all the same."""
+    reading, writing = os.openpty()
+    sink = LogSink(writing)
+
+    lines = 0
+    while not sink.dropped_lines:
+        sink.msg("x" * 1000)
+        lines += 1
+
+    sink.close()
+    os.close(writing)
+    os.close(reading)
+    assert lines > 1
+
+
 def test_a_long_line_arrives_whole(pipe: Pipe) -> None:
     """Tracebacks are longer than what a pipe takes at once."""
-    LogSink(pipe.writing).msg("x" * 50_000)
+    sink = LogSink(pipe.writing)
+    pipe.sinks.append(sink)
+
+    sink.msg("x" * 50_000)
 
     assert pipe.text() == "x" * 50_000 + "\n"
 

@@ -4,14 +4,13 @@ import asyncio
 import subprocess
 import sys
 
-from tests.support.clock import DEADLINE
-
 from guyline.daemon.address import TcpAddress
 from guyline.daemon.metrics import NoMetrics, PrometheusMetrics
 from guyline.daemon.metrics_server import MetricsServer
 from guyline.rpc.call import Call
 from guyline.rpc.call_metrics import CallMetrics
 from guyline.rpc.metadata import Metadata
+from tests.support.clock import DEADLINE
 
 ANY_PORT = TcpAddress("127.0.0.1", 0)
 

@@ -10,6 +10,7 @@ import importlib
 import sys
 
 import atheris
+
 from tests.fuzz.seeds import folder
 
 

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from grpclib.client import Channel
-from tests.support.agent import RunningAgent
 
 from guyline_betterproto.guyline.agent.v1 import (
     ProcessServiceListRequest,
@@ -13,6 +12,7 @@ from guyline_betterproto.guyline.agent.v1 import (
     RunRequest,
     StartRequest,
 )
+from tests.support.agent import RunningAgent
 
 
 @asynccontextmanager

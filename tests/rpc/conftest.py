@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+
 from tests.rpc.serving import Log, logged
 
 

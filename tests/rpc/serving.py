@@ -14,9 +14,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import structlog
-from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]  # it has no stubs
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # it has no stubs
-from tests.support.clock import DEADLINE
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import (
@@ -31,6 +30,7 @@ from guyline.rpc.authentication import Authentication, LocalAuthentication
 from guyline.rpc.call import CallObserver
 from guyline.rpc.caller import Context
 from guyline.rpc.server import RpcServer
+from tests.support.clock import DEADLINE
 
 Handle = Callable[[Context], Awaitable[None]]
 Stream = Callable[[Context], AsyncIterator[bytes]]
@@ -164,11 +164,12 @@ class Log:
 async def logged() -> AsyncIterator[Log]:
     """Logs into a pipe for the length of the block."""
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    configure_logging(log_format="json", level="info", descriptor=writing)
+    sink = configure_logging(log_format="json", level="info", descriptor=writing)
     try:
         yield Log(reading)
     finally:
         structlog.reset_defaults()
+        sink.close()
         os.close(reading)
         os.close(writing)
 

@@ -9,7 +9,6 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import Default
-from tests.rpc.serving import Log, Puppet, details, serving
 
 import guyline
 from guyline.access.v1 import access_pb2
@@ -17,6 +16,7 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.daemon.caller import Caller, Right
 from guyline.rpc.access import MethodWithoutRight, access_to
 from guyline.rpc.metadata import Metadata
+from tests.rpc.serving import Log, Puppet, details, serving
 
 
 class Auditor:

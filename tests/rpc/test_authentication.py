@@ -7,7 +7,6 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from tests.rpc.serving import Log, Puppet, details, serving
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.daemon.caller import Caller, Right
@@ -16,6 +15,7 @@ from guyline.rpc.authentication import LocalAuthentication
 from guyline.rpc.caller import Context, caller_of
 from guyline.rpc.metadata import Metadata
 from guyline.rpc.token import TokenAuthentication, TokenFile, TokenFileNotUsable
+from tests.rpc.serving import Log, Puppet, details, serving
 
 CHAT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 OTHER = "00000000-0000-4000-8000-000000000001"

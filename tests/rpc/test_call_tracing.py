@@ -12,12 +12,12 @@ from opentelemetry import trace
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from tests.rpc.serving import Puppet, serving
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.daemon.tracing import ExtraMissing, Telemetry, is_asked_for
 from guyline.rpc.call_tracing import CallTracing
 from guyline.rpc.caller import Context
+from tests.rpc.serving import Puppet, serving
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"

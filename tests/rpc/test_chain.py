@@ -9,11 +9,11 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message_factory import GetMessageClass
-from tests.rpc.serving import Log, Puppet, Served, details, serving
 
 from guyline.access.v1 import access_pb2
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context, caller_of
+from tests.rpc.serving import Log, Puppet, Served, details, serving
 
 SERVICE = "tests.rpc.upload.Upload"
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 import pytest
-from tests.rpc.serving import Puppet, Served, details, serving
-from tests.support.clock import DEADLINE
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.rpc.caller import Context
+from tests.rpc.serving import Puppet, Served, details, serving
+from tests.support.clock import DEADLINE
 
 
 async def endless(_context: Context) -> AsyncIterator[bytes]:

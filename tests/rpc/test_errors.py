@@ -7,8 +7,7 @@ from importlib import import_module
 import grpc
 import grpc.aio
 import pytest
-from google.rpc.error_details_pb2 import BadRequest  # type: ignore[import-untyped]  # it has no stubs
-from tests.rpc.serving import Puppet, details, serving
+from google.rpc.error_details_pb2 import BadRequest
 
 import guyline
 from guyline.agent.v1 import process_service_pb2 as pb
@@ -16,6 +15,7 @@ from guyline.error.v1 import reason_pb2
 from guyline.errors import GuylineError, InvalidInput, Violation
 from guyline.rpc.caller import Context
 from guyline.rpc.errors import CODES, to_status
+from tests.rpc.serving import Puppet, details, serving
 
 
 def our_errors() -> Iterator[type[GuylineError]]:

@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 import pytest
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # it has no stubs
+from google.rpc.error_details_pb2 import (
     BadRequest,
     ResourceInfo,
     RetryInfo,
 )
-from tests.rpc.serving import Log, Puppet, Served, details, serving
-from tests.support.clock import DEADLINE
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.errors import GuylineError, NotFound, ShuttingDown
 from guyline.rpc.caller import Context
+from tests.rpc.serving import Log, Puppet, Served, details, serving
+from tests.support.clock import DEADLINE
 
 LIST = "guyline.agent.v1.ProcessService/List"
 

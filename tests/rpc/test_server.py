@@ -14,9 +14,6 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
-from tests.rpc.certificates import self_signed
-from tests.rpc.serving import Log, Puppet, serving
-from tests.support.clock import DEADLINE
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub, add_ProcessServiceServicer_to_server
@@ -25,6 +22,9 @@ from guyline.rpc.authentication import LocalAuthentication
 from guyline.rpc.server import CannotListen, RpcServer, Tls
 from guyline.rpc.socket_path import SocketNotUsable, make_way
 from guyline.rpc.token import TokenAuthentication, TokenFile
+from tests.rpc.certificates import self_signed
+from tests.rpc.serving import Log, Puppet, serving
+from tests.support.clock import DEADLINE
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 

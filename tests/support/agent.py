@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Self
 
 import grpc.aio
-from tests.support import proc
-from tests.support.clock import DEADLINE
 
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest, GetInfoResponse
 from guyline.agent.v1.agent_info_service_pb2_grpc import AgentInfoServiceStub
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
+from tests.support import proc
+from tests.support.clock import DEADLINE
 
 _START_SECONDS = 2 * DEADLINE  # a cold disk and two busy cores
 _STOP_SECONDS = 2 * DEADLINE  # the agent itself promises 10 s

@@ -1,11 +1,10 @@
 """The agent that tests run is the real one, breaks where it is told to, and is gone afterwards."""
 
+from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
+from guyline.agent.v1.process_service_pb2 import AttachRequest, ProcessServiceListRequest, StartRequest
 from tests.support import proc
 from tests.support.agent import RunningAgent
 from tests.support.program import program
-
-from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
-from guyline.agent.v1.process_service_pb2 import AttachRequest, ProcessServiceListRequest, StartRequest
 
 
 async def test_a_running_agent_knows_its_processes_and_ends_with_them() -> None:

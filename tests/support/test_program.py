@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import pytest
+
 from tests.support import proc
 from tests.support.program import program
 from tests.support.programs import noise

@@ -7,12 +7,6 @@ from contextlib import asynccontextmanager
 
 import grpc.aio
 import pytest
-from tests.support.agent import RECONNECT_FAST
-from tests.support.bare import bare_agent
-from tests.support.clock import DEADLINE
-from tests.support.program import program
-from tests.support.programs import noise
-from tests.support.proxy import Link, ReplyFinder
 
 from guyline.agent.v1.process_service_pb2 import (
     ProcessServiceListRequest,
@@ -21,6 +15,12 @@ from guyline.agent.v1.process_service_pb2 import (
     StartRequest,
 )
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
+from tests.support.agent import RECONNECT_FAST
+from tests.support.bare import bare_agent
+from tests.support.clock import DEADLINE
+from tests.support.program import program
+from tests.support.programs import noise
+from tests.support.proxy import Link, ReplyFinder
 
 
 @asynccontextmanager

@@ -111,7 +111,12 @@ def _exec(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-c", dest="line", metavar="LINE", help="a line for `sh -c`, in place of a program")
     parser.add_argument("-d", "--detach", action="store_true", help="start it, print its id, and leave it")
-    parser.add_argument("--cwd", metavar="DIR", default="", help="where to start it (default: the agent's directory)")
+    parser.add_argument(
+        "--cwd",
+        metavar="DIR",
+        default="",
+        help="where to start it (default: here, of a remote agent its own directory)",
+    )
     parser.add_argument(
         "--env", metavar="K=V", type=_variable, action="append", default=[], help="a variable; K alone passes yours on"
     )

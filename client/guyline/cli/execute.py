@@ -3,6 +3,7 @@
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 from guyline.cli.dial import agent_of
 from guyline.cli.relay import Signals, follow_to_the_end
@@ -30,7 +31,10 @@ async def run(options: Namespace) -> int:
 async def _attached(options: Namespace, command: str | Sequence[str], signals: Signals) -> int:
     async with agent_of(options) as agent:
         process = await agent.run(
-            command, directory=options.cwd, env=dict(options.env), output=_output_mode(options.separate)
+            command,
+            directory=_directory(agent, options.cwd),
+            env=dict(options.env),
+            output=_output_mode(options.separate),
         )
         sink = JsonLines() if options.json else Descriptors()
         ended, code = await follow_to_the_end(process, sink, signals)
@@ -52,12 +56,22 @@ async def _detached(options: Namespace, command: str | Sequence[str]) -> int:
 async def _started(agent: AsyncAgent, options: Namespace, command: str | Sequence[str]) -> str:
     process = await agent.start(
         command,
-        directory=options.cwd,
+        directory=_directory(agent, options.cwd),
         env=dict(options.env),
         output=OutputMode.SEPARATE if options.separate else OutputMode.MERGED,
         background=True,
     )
     return process.id
+
+
+def _directory(agent: AsyncAgent, asked: str) -> str:
+    """Beside a local agent a command starts where the caller stands, as in any shell."""
+    if not agent.is_local or asked.startswith("~"):
+        return asked
+    try:
+        return str(Path.cwd() / asked)
+    except FileNotFoundError:  # where the caller stood is gone
+        return asked
 
 
 def _command(options: Namespace) -> str | list[str]:

@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.address import default_address, to_address
+from guyline.client.address import UnixAddress, default_address, to_address
 from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
 from guyline.client.following import FollowedList, FollowedOutput, follow
@@ -76,6 +76,11 @@ class AsyncAgent:
         )
         self._keepalive = keepalive
         self._handles: WeakSet[Process] = WeakSet()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is reached by a Unix socket, so that paths here are paths there."""
+        return isinstance(self._connection.address, UnixAddress)
 
     def __repr__(self) -> str:
         return f"<agent at {self._connection.address}>"

@@ -19,7 +19,7 @@ from guyline.client.errors import (
 )
 
 if TYPE_CHECKING:
-    from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # it has no stubs
+    from google.rpc.status_pb2 import Status
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
@@ -60,11 +60,7 @@ class _Details:
     """What the details of a status say."""
 
     def __init__(self, status: "Status") -> None:
-        from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # noqa: PLC0415  (no stubs)
-            BadRequest,
-            ErrorInfo,
-            RetryInfo,
-        )
+        from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo  # noqa: PLC0415 - only failures need it
 
         info, bad_request, retry = ErrorInfo(), BadRequest(), RetryInfo()
         for detail in status.details:

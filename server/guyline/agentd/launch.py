@@ -12,7 +12,7 @@ from typing import NoReturn
 from guyline.agentd.keeper.config import Config, become_keeper
 from guyline.agentd.settings import AgentSettings
 from guyline.daemon.address import UnixAddress
-from guyline.rpc.socket_path import SocketNotUsable, make_way
+from guyline.rpc.socket_path import SocketNotUsable, make_directory, make_way
 
 WORKER = (sys.executable, "-m", "guyline.agentd.main")
 
@@ -49,6 +49,7 @@ def launch(settings: AgentSettings, *, worker: Sequence[str] = WORKER) -> NoRetu
         locks=locks,
         shutdown_grace=settings.shutdown_grace,
         json_log=is_json,
+        quiet_log=settings.log_level in {"warning", "error"},
         descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         oom_score=max(0, int(Path("/proc/self/oom_score_adj").read_text())),
         instance_id=os.urandom(16).hex(),
@@ -75,10 +76,12 @@ def _state_dir(path: Path) -> Path:
 def _lock_socket(path: Path) -> int:
     """One lock beside the socket, since gRPC would take a live one over in silence."""
     try:
+        make_directory(path.parent)
+        lock = _lock(path.with_name(path.name + ".lock"), f"--listen unix:{path}")
         make_way(path)
     except SocketNotUsable as why:
         raise CannotLaunch(str(why)) from why
-    return _lock(path.with_name(path.name + ".lock"), f"--listen unix:{path}")
+    return lock
 
 
 def _lock(path: Path, setting: str) -> int:
@@ -92,8 +95,6 @@ def _lock(path: Path, setting: str) -> int:
     except BlockingIOError as why:
         owner = os.pread(file, 20, 0).decode(errors="replace") or "?"
         raise CannotLaunch(f"an agent (pid {owner}) already runs there; stop it, or give another {setting}") from why
-    os.ftruncate(file, 0)
-    os.pwrite(file, str(os.getpid()).encode(), 0)
     return file
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import os
 import resource
 import signal
@@ -105,6 +106,7 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
         observation.metrics.gauge("processes_running", "commands that run", lambda: len(processes.running))
         server = _server(settings, keeper, journals, processes, observation.observers)
         await stack.enter_async_context(server)
+        gc.freeze()  # what is there now stays: no collection needs to look at it
         keeper.ready()
         log.info("serving", address=str(server.address), running=len(processes.running))
         await worker.stopping.wait()
@@ -156,7 +158,8 @@ def _bounds(settings: AgentSettings) -> Bounds:
 
 async def _sweep(processes: Processes) -> None:
     while True:
-        processes.sweep()
+        for _ in processes.sweep():
+            await asyncio.sleep(0)
         await asyncio.sleep(_SWEEP_INTERVAL)
 
 
@@ -192,11 +195,18 @@ def main(reach: FaultPoint = no_fault) -> None:
     _raise_descriptor_limit()
     keeper = KeeperClient.connect(socket.socket(fileno=SOCKET), reach=reach)
     log.debug("handed over", entries=len(keeper.entries), seconds=time.monotonic() - began)
+    code = 1
     try:
         asyncio.run(serve(settings, keeper, _own_environment(), reach))
+        code = 0
     except (CannotListen, SocketNotUsable, TokenFileNotUsable, ExtraMissing) as why:
         log.error("cannot serve with these settings", problem=str(why))  # noqa: TRY400 - the text says it all
-        sys.exit(CANNOT_SERVE)
+        code = CANNOT_SERVE
+    except Exception:
+        log.exception("the worker failed")
+    finally:
+        # At once: Python would wait for its threads, and one may hang in the kernel, on a mount that does not answer.
+        os._exit(code)
 
 
 if __name__ == "__main__":

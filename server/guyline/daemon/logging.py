@@ -63,8 +63,8 @@ def bind_to_call(**fields: str) -> None:
     bind_contextvars(**fields)
 
 
-def configure_logging(*, log_format: LogFormat, level: LogLevel, descriptor: int = 2) -> None:
-    """Sends all logs, those of libraries too, to ``descriptor``. Called once, by ``main``.
+def configure_logging(*, log_format: LogFormat, level: LogLevel, descriptor: int = 2) -> LogSink:
+    """Sends all logs, those of libraries too, to ``descriptor``; returns what they go through. Called once, by ``main``.
 
     Args:
         log_format: ``auto`` is for people on a terminal, else JSON.
@@ -88,6 +88,7 @@ def configure_logging(*, log_format: LogFormat, level: LogLevel, descriptor: int
         logger_factory=lambda *_: sink,
     )
     _route_libraries(sink, shared, render, severity)
+    return sink
 
 
 def redact_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

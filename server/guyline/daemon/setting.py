@@ -104,8 +104,15 @@ def to_text(value: object, unit: Unit) -> str:
     if unit == "bytes" and isinstance(value, int | float):
         return _bytes_to_text(int(value))
     if unit == "seconds":
-        return f"{value:g}s"
+        return _seconds_to_text(float(str(value)))
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _seconds_to_text(seconds: float) -> str:
+    for factor, suffix in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds and seconds % factor == 0:
+            return f"{seconds / factor:g}{suffix}"
+    return f"{seconds:g}s"
 
 
 def _bytes_to_text(size: int) -> str:

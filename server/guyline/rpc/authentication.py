@@ -8,7 +8,7 @@ import json
 import re
 from typing import Protocol
 
-from guyline.daemon.caller import ALL_RIGHTS, Caller
+from guyline.daemon.caller import ALL_RIGHTS, Caller, Right
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.metadata import ANCESTOR_CHAT_IDS, CHAT_ID, Metadata
 
@@ -40,7 +40,7 @@ class LocalAuthentication:
 
 
 def owner(metadata: Metadata, *, request_id: str) -> Caller:
-    """The owner of the daemon, with all rights, in the chat that the metadata names.
+    """The owner of the daemon, with all rights, or one of the owner's chats, which may not change the daemon itself.
 
     Raises:
         InvalidInput: If the chat is malformed.
@@ -48,7 +48,7 @@ def owner(metadata: Metadata, *, request_id: str) -> Caller:
     chat_id, ancestors = _to_chat(metadata)
     return Caller(
         name="owner",
-        rights=ALL_RIGHTS,
+        rights=ALL_RIGHTS - {Right.ADMINISTER} if chat_id else ALL_RIGHTS,
         trusted=True,
         request_id=request_id,
         chat_id=chat_id,

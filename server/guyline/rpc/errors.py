@@ -8,13 +8,13 @@ import re
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # it has no stubs
+from google.rpc.error_details_pb2 import (
     BadRequest,
     ErrorInfo,
     ResourceInfo,
     RetryInfo,
 )
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # it has no stubs
+from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from guyline.errors import (

@@ -17,6 +17,19 @@ class SocketNotUsable(Exception):
     """A socket cannot be made at the path. Says why, and what to do."""
 
 
+def make_directory(path: Path) -> None:
+    """Makes sure of a directory in which only we put sockets; a missing one is created, 0700. Blocks.
+
+    Raises:
+        SocketNotUsable: If it is not ours or others may change it.
+    """
+    try:
+        _make_private(path)
+        _demand_own_directory(path)
+    except OSError as why:
+        raise SocketNotUsable(f"cannot make the directory {str(path)!r}: {why.strerror or why}") from why
+
+
 def make_way(path: Path) -> None:
     """Makes the path one to bind a socket to: its directory is created, 0700, if it is missing, and what a dead server
     left there is removed. Blocks.
@@ -25,9 +38,8 @@ def make_way(path: Path) -> None:
         SocketNotUsable: If the directory is not ours or others may change it, if the path is something else than a
             socket of ours, or if somebody serves there.
     """
+    make_directory(path.parent)
     try:
-        _make_private(path.parent)
-        _demand_own_directory(path.parent)
         _remove_stale(path)
     except OSError as why:
         raise SocketNotUsable(f"cannot make the socket {str(path)!r}: {why.strerror or why}") from why

@@ -4,17 +4,24 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Protocol, Self
 
 import grpc
 import grpc.aio
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
+
+from guyline.agent.v1.process_pb2 import Exit, Process
+from guyline.agent.v1.process_service_pb2 import AttachRequest, ProcessServiceListRequest, StartRequest
+from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from tests.support import proc
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
-from guyline.agent.v1.process_pb2 import Exit, Process
-from guyline.agent.v1.process_service_pb2 import AttachRequest, ProcessServiceListRequest, StartRequest
+
+class Agent(Protocol):
+    """What a reader needs of an agent."""
+
+    processes: ProcessServiceStub
 
 
 class Tap:
@@ -49,7 +56,7 @@ class Tap:
 class Reader:
     """Follows one process through every break, as the SDK does, and keeps all that it printed."""
 
-    def __init__(self, agent: RunningAgent, process_id: str) -> None:
+    def __init__(self, agent: Agent, process_id: str) -> None:
         self.printed = bytearray()
         self.exit: Exit | None = None
         self.statuses: list[grpc.aio.AioRpcError] = []  # how its streams broke
@@ -118,14 +125,14 @@ class Reader:
 
 
 @asynccontextmanager
-async def started(agent: RunningAgent, request: StartRequest) -> AsyncIterator[tuple[Process, Reader]]:
+async def started(agent: Agent, request: StartRequest) -> AsyncIterator[tuple[Process, Reader]]:
     """A process, and a reader that follows it within the block."""
     process = (await agent.processes.Start(request)).process
     async with Reader(agent, process.process_id) as reader:
         yield process, reader
 
 
-async def run(agent: RunningAgent, *argv: str) -> Reader:
+async def run(agent: Agent, *argv: str) -> Reader:
     """A process that ran to its end, and what it printed."""
     async with started(agent, StartRequest(argv=argv)) as (_, reader):
         await reader.end()
@@ -138,7 +145,7 @@ async def inherited_by_a_command(agent: RunningAgent) -> list[str]:
     return reader.printed.decode().split()
 
 
-async def listed(agent: RunningAgent) -> dict[str, Process]:
+async def listed(agent: Agent) -> dict[str, Process]:
     """All processes that the agent knows, by id."""
     answer = await agent.processes.List(ProcessServiceListRequest(max_ended=1000), wait_for_ready=True)
     return {process.process_id: process for process in answer.processes}

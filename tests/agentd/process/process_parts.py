@@ -14,14 +14,12 @@ import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # it has no stubs
+from google.rpc.error_details_pb2 import (
     BadRequest,
     ErrorInfo,
     RetryInfo,
 )
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # it has no stubs
-from tests.support.agent import RunningAgent
-from tests.support.clock import DEADLINE
+from google.rpc.status_pb2 import Status
 
 from guyline.agent.v1.process_pb2 import Exit, IdempotencyKey, OutputRun, Process
 from guyline.agent.v1.process_service_pb2 import (
@@ -35,6 +33,8 @@ from guyline.agent.v1.process_service_pb2 import (
     StartRequest,
     StartResponse,
 )
+from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
 
 MIB = 1024 * 1024
 
@@ -105,6 +105,13 @@ class Followed:
     @property
     def cursor(self) -> bytes:
         return self.messages[-1].control.cursor
+
+    @property
+    def attached(self) -> bool:
+        """Whether Run started nothing, since its key had been used."""
+        first = self.messages[0]
+        assert isinstance(first, RunResponse)
+        return first.attached
 
     @property
     def has_ended(self) -> bool:

@@ -5,6 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from guyline.agent.v1.process_pb2 import (
+    OUTPUT_MODE_SEPARATE,
+    OUTPUT_STREAM_STDERR,
+    OUTPUT_STREAM_STDOUT,
+    PROCESS_STATE_EXITED,
+    PROCESS_STATE_RUNNING,
+    WHEN_FULL_DROP_OLDEST,
+)
+from guyline.agent.v1.process_service_pb2 import AttachRequest
 from tests.agentd.process.process_parts import (
     MIB,
     a_line,
@@ -21,16 +31,6 @@ from tests.support import proc
 from tests.support.agent import RunningAgent
 from tests.support.program import program
 from tests.support.programs import noise
-
-from guyline.agent.v1.process_pb2 import (
-    OUTPUT_MODE_SEPARATE,
-    OUTPUT_STREAM_STDERR,
-    OUTPUT_STREAM_STDOUT,
-    PROCESS_STATE_EXITED,
-    PROCESS_STATE_RUNNING,
-    WHEN_FULL_DROP_OLDEST,
-)
-from guyline.agent.v1.process_service_pb2 import AttachRequest
 
 HEAD_BYTES = 16 * 1024
 

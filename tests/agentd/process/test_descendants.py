@@ -4,6 +4,14 @@ import os
 import signal
 from pathlib import Path
 
+from guyline.agent.v1.process_pb2 import (
+    DESCENDANTS_GROUP,
+    DESCENDANTS_SESSION,
+    ENDED_BY_ITSELF,
+    PROCESS_STATE_EXITED,
+    WHEN_FULL_DROP_OLDEST,
+)
+from guyline.agent.v1.process_service_pb2 import RunRequest
 from tests.agentd.process.process_parts import (
     MIB,
     a_line,
@@ -21,15 +29,6 @@ from tests.support import proc
 from tests.support.agent import RunningAgent
 from tests.support.clock import until
 from tests.support.program import program
-
-from guyline.agent.v1.process_pb2 import (
-    DESCENDANTS_GROUP,
-    DESCENDANTS_SESSION,
-    ENDED_BY_ITSELF,
-    PROCESS_STATE_EXITED,
-    WHEN_FULL_DROP_OLDEST,
-)
-from guyline.agent.v1.process_service_pb2 import RunRequest
 
 
 async def test_a_daemon_that_holds_the_pipe_neither_delays_the_end_nor_changes_the_code(

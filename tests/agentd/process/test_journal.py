@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, everything, noise, of_stream, pieces, read
 
 from guyline.agentd.process.errors import OffsetOutOfRange
 from guyline.agentd.process.filepool import FilePool
 from guyline.agentd.process.journal import PIECE_BYTES, Journal, Piece, Support
 from guyline.agentd.process.note import HEAD_BYTES, JournalNote
 from guyline.agentd.process.runs import Run, Stream
+from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, everything, noise, of_stream, pieces, read
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, everything, noise, pieces
 
 from guyline.agentd.process.journal import Journal
+from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, everything, noise, pieces
 
 DISK_BYTES = 2 * MIB
 

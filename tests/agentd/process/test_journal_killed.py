@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.agentd.process import journal_dying, journal_taker
-from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, pieces
 
 from guyline.agentd.process.journal import Journal
 from guyline.agentd.process.note import HEAD_BYTES, JournalNote
 from guyline.agentd.process.runs import Stream
+from tests.agentd.process import journal_dying, journal_taker
+from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, pieces
 
 KILLS = 300 if os.environ.get("GUYLINE_SOAK") else 50
 LATEST_KILL = 0.01

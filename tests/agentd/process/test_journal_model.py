@@ -19,11 +19,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.agentd.process.journal_parts import Outlet, Shelf, noise, read
 
 from guyline.agentd.process.journal import Support
 from guyline.agentd.process.note import HEAD_BYTES
 from guyline.agentd.process.runs import Run, Stream
+from tests.agentd.process.journal_parts import Outlet, Shelf, noise, read
 
 BOUND = 32 * 1024
 STREAMS = st.sampled_from(Stream)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.agentd.process.journal_parts import MIB, Outlet, everything, noise
 
 from guyline.agentd.process.journal import Journal
 from guyline.agentd.process.journals import Journals
 from guyline.agentd.process.note import JournalNote
 from guyline.agentd.process.runs import Stream
+from tests.agentd.process.journal_parts import MIB, Outlet, everything, noise
 
 
 @pytest.fixture

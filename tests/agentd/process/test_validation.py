@@ -9,8 +9,6 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from tests.agentd.process.process_parts import Refusal, new_key, refusal, run, seconds, started, to_start
-from tests.support.agent import RunningAgent
 
 from guyline.agent.v1.process_pb2 import IdempotencyKey
 from guyline.agent.v1.process_service_pb2 import (
@@ -20,6 +18,8 @@ from guyline.agent.v1.process_service_pb2 import (
     SignalRequest,
     StartRequest,
 )
+from tests.agentd.process.process_parts import Refusal, new_key, refusal, run, seconds, started, to_start
+from tests.support.agent import RunningAgent
 
 MIB = 1024 * 1024
 

@@ -9,14 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+
+from guyline.agentd.process.faults import STEPS
+from guyline.client import AsyncAgent
 from tests.support import faulty_agent, proc
 from tests.support.agent import AgentProcess, RunningAgent
 from tests.support.clock import MS, moment, until
 from tests.support.program import program
 from tests.support.programs.noise import digest
-
-from guyline.agentd.process.faults import STEPS
-from guyline.client import AsyncAgent
 
 SOAK = bool(os.environ.get("GUYLINE_SOAK"))
 KILLS = 300 if SOAK else 20

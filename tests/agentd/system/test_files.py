@@ -50,9 +50,10 @@ def test_reading_what_was_just_written_does_not_wait(tmp_path: Path) -> None:
     file = create_private(tmp_path / "file")
     os.write(file, b"0123456789")
 
-    assert read_cached(file, 2, 5) == b"23456"
-    assert read_cached(file, 8, 5) == b"89"
-    assert read_cached(file, 10, 5) == b""
+    buffer = bytearray(5)
+    assert read_cached(file, 2, 5, buffer=buffer) == b"23456"
+    assert read_cached(file, 8, 5, buffer=buffer) == b"89"
+    assert read_cached(file, 10, 5, buffer=buffer) == b""
     os.close(file)
 
 

@@ -6,7 +6,8 @@ import sys
 
 from guyline.agentd.keeper import messages
 from guyline.agentd.keeper.config import Config
-from guyline.agentd.keeper.keeper import Keeper, load, say
+from guyline.agentd.keeper.keeper import Keeper, load
+from guyline.agentd.keeper.log import KeeperLog
 from guyline.agentd.keeper.records import VERSION, NewerLog
 from guyline.agentd.keeper.spawn import Spawner
 
@@ -22,14 +23,22 @@ def main(argv: list[str]) -> int:
         os.set_inheritable(descriptor, False)
     os.chdir("/")
     _adopt_orphans()
+    log = KeeperLog(is_json=config.json_log, is_quiet=config.quiet_log)
     try:
-        store_id, entries, log = load(config)
+        _sign(config.locks)
+        store_id, entries, records = load(config)
     except (NewerLog, OSError) as why:
-        say(config, "cannot begin", error=str(why))
+        log.error("cannot begin", error=str(why))  # noqa: TRY400 - the text says it all
         return 1
     spawner = Spawner(descriptor_limit=config.descriptor_limit, oom_score=config.oom_score)
-    keeper = Keeper(config, store_id=store_id, entries=entries, log=log, spawner=spawner)
-    return keeper.run()
+    return Keeper(config, store_id=store_id, entries=entries, records=records, spawner=spawner, log=log).run()
+
+
+def _sign(locks: list[int]) -> None:
+    """Writes into the locks' files who holds them, for whoever finds them taken."""
+    for lock in locks:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d" % os.getpid(), 0)
 
 
 def _adopt_orphans() -> None:

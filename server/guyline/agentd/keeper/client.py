@@ -23,6 +23,9 @@ from guyline.daemon.logging import get_logger
 UNFREEZE_AFTER = 2.0
 """Seconds without an answer to a start after which a child that hangs before its exec is killed."""
 
+_RELEASE_AFTER = 0.01
+"""Seconds: nobody waits for it, and many go in one message."""
+
 log = get_logger("keeper-client")
 
 
@@ -79,6 +82,7 @@ class KeeperClient:
         self._numbers = itertools.count(1)
         self._starts: dict[str, asyncio.Future[Spawned | OSError]] = {}
         self._signals: dict[int, asyncio.Future[int]] = {}
+        self._released: list[str] = []
 
     @classmethod
     def connect(cls, sock: socket.socket, *, reach: Callable[[str], None]) -> Self:
@@ -119,6 +123,7 @@ class KeeperClient:
 
     def close(self) -> None:
         """Hears no more. What was sent is still done."""
+        self._send_releases()
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
         self._connection.close()
         self._fail_waiters()
@@ -176,7 +181,9 @@ class KeeperClient:
         entry = self.entries[process_id]
         entry.kept = {}
         entry.released = True
-        self._send(m.Release(process_id))
+        if not self._released:
+            asyncio.get_running_loop().call_later(_RELEASE_AFTER, self._send_releases)
+        self._released.append(process_id)
         self._reach("output.released")
 
     def forget(self, process_id: str) -> None:
@@ -197,6 +204,11 @@ class KeeperClient:
             table=to_memory_file(self.entries.values()), instance_id=os.urandom(16).hex(), started_at=time.time()
         )
         become_keeper(config, kept=kept)
+
+    def _send_releases(self) -> None:
+        if self._released:
+            self._send(m.Release(self._released))
+            self._released = []
 
     def _send(self, message: m.Message, descriptors: Sequence[int] = ()) -> None:
         try:

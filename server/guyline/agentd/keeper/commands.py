@@ -104,13 +104,13 @@ class Commands:
         """
         others = []
         ended: list[tuple[Entry, Exit]] = []
-        while (info := _first_zombie()) is not None:
-            entry = self._by_pid.pop(info, None)
-            # While it is a zombie its cgroup can still be read.
-            oom_killed = bool(entry and not entry.asked and _was_killed(info) and self._oom.has_killed(info))
-            _, status, usage = os.wait4(info, 0)
+        while zombie := _first_zombie():
+            pid = zombie.si_pid
+            entry = self._by_pid.pop(pid, None)
+            oom_killed = entry is not None and self._was_out_of_memory(entry, zombie)
+            _, status, usage = os.wait4(pid, 0)
             if entry is None:
-                others.append((info, status))
+                others.append((pid, status))
             else:
                 ended.append((entry, _to_exit(status, usage, oom_killed=oom_killed, asked=entry.asked)))
         if ended:
@@ -151,11 +151,14 @@ class Commands:
 
     def _record(self, ended: list[tuple[Entry, Exit]]) -> None:
         strangers = [pid for pid in proc.own_children() if pid not in self._by_pid]
-        orphans = [stat for pid in strangers if (stat := proc.stat_of(pid)) and stat.state != "Z"]
         for entry, exit_ in ended:
             assert entry.pid
-            left_in = _left_in(entry.pid, orphans)
-            self._ended(entry, exit_._replace(left_in=left_in))
+            self._ended(entry, exit_._replace(left_in=_left_in(entry.pid, strangers)))
+
+    def _was_out_of_memory(self, entry: Entry, zombie: os.waitid_result) -> bool:
+        """Asked while it is a zombie: its cgroup can then still be read."""
+        was_killed = zombie.si_code != os.CLD_EXITED and zombie.si_status == signal.SIGKILL
+        return was_killed and not entry.asked and self._oom.has_killed(zombie.si_pid)
 
     def _ended(self, entry: Entry, exit_: Exit) -> None:
         entry.exit = exit_
@@ -169,17 +172,11 @@ class Commands:
             entry.close_kept()
 
 
-def _first_zombie() -> int | None:
+def _first_zombie() -> os.waitid_result | None:
     try:
-        info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
-    return info.si_pid if info else None
-
-
-def _was_killed(pid: int) -> bool:
-    info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    return info is not None and info.si_code != os.CLD_EXITED and info.si_status == signal.SIGKILL
 
 
 def _to_exit(status: int, usage: "resource.struct_rusage", *, oom_killed: bool, asked: Asked | None) -> Exit:
@@ -197,11 +194,11 @@ def _to_exit(status: int, usage: "resource.struct_rusage", *, oom_killed: bool, 
     )
 
 
-def _left_in(leader: int, orphans: list[proc.Stat]) -> tuple[str, ...]:
+def _left_in(leader: int, strangers: list[int]) -> tuple[str, ...]:
     """Where descendants of a command that was reaped a moment ago are left over.
 
-    Its orphans are children of this process now; whoever is not in the group but in the session came that way. The
-    group is asked for by signal 0, since members of it may hang below others.
+    Its orphans are among the strangers: children of this process that are no commands. Whoever is in the session but
+    not in the group came that way. The group is asked for by signal 0, since members of it may hang below others.
     """
     found = []
     try:
@@ -211,6 +208,14 @@ def _left_in(leader: int, orphans: list[proc.Stat]) -> tuple[str, ...]:
         pass
     except PermissionError:  # somebody is there, under another user
         found.append("group")
-    if any(orphan.session == leader != orphan.group for orphan in orphans):
+    if any(_is_in_session_alone(pid, leader) for pid in strangers):
         found.append("session")
     return tuple(found)
+
+
+def _is_in_session_alone(pid: int, leader: int) -> bool:
+    try:
+        is_in_session = os.getsid(pid) == leader != os.getpgid(pid)
+    except ProcessLookupError:
+        return False
+    return is_in_session and (stat := proc.stat_of(pid)) is not None and stat.state != "Z"

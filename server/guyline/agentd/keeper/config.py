@@ -22,6 +22,7 @@ class Config(NamedTuple):
     shutdown_grace: float
     """Seconds from SIGTERM until nothing is left."""
     json_log: bool
+    quiet_log: bool
     descriptor_limit: int
     """The soft limit that commands get; the agent itself takes as many as it may have."""
     oom_score: int

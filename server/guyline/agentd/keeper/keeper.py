@@ -1,11 +1,9 @@
 """The keeper's loop: one thread that waits for signals, for the worker's messages, and for the next thing due."""
 
 import contextlib
-import json
 import os
 import selectors
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.commands import AGENT_LOST, KEEPER_LOST, Commands
 from guyline.agentd.keeper.config import Config, become_keeper
+from guyline.agentd.keeper.log import KeeperLog
 from guyline.agentd.keeper.records import RecordLog
 from guyline.agentd.keeper.shutdown import Shutdown
 from guyline.agentd.keeper.spawn import Spawner
@@ -33,13 +32,21 @@ class Keeper:
     """Owns the commands and the worker; ``run`` returns when all is over."""
 
     def __init__(
-        self, config: Config, *, store_id: str, entries: list[Entry], log: RecordLog, spawner: Spawner
+        self,
+        config: Config,
+        *,
+        store_id: str,
+        entries: list[Entry],
+        records: RecordLog,
+        spawner: Spawner,
+        log: KeeperLog,
     ) -> None:
         self._config = config
         self._store_id = store_id
+        self._records = records
         self._log = log
         self._worker = Worker(config, spawner)
-        self._commands = Commands(entries, log=log, spawner=spawner, tell=self._worker.tell)
+        self._commands = Commands(entries, log=records, spawner=spawner, tell=self._worker.tell)
         self._shutdown: Shutdown | None = None
         self._selector = selectors.DefaultSelector()
         self._watched: int | None = None  # the worker's socket in the selector
@@ -78,8 +85,8 @@ class Keeper:
             self._exit_code = self._shutdown.advance()
         if time.monotonic() >= self._next_housekeeping:
             self._next_housekeeping = time.monotonic() + _HOUSEKEEPING
-            if self._log.wants_rewrite:
-                self._log.rewrite(self._commands.entries.values())
+            if self._records.wants_rewrite:
+                self._records.rewrite(self._commands.entries.values())
 
     def _start_worker_if_due(self) -> None:
         start_at = self._worker.start_at
@@ -88,10 +95,10 @@ class Keeper:
         try:
             self._worker.start(self._commands.entries.values(), store_id=self._store_id)
         except OSError as why:
-            self._say("worker cannot be started", error=str(why))
+            self._log.error("worker cannot be started", error=str(why))
             self._worker.died()
         else:
-            self._say("worker started", worker_pid=self._worker.pid, starts=self._worker.starts)
+            self._log.info("worker started", worker_pid=self._worker.pid, starts=self._worker.starts)
 
     # The worker's messages.
 
@@ -124,7 +131,7 @@ class Keeper:
         try:
             received = connection.receive()
         except m.MalformedMessage as why:
-            self._say("message of the worker ignored", error=str(why))
+            self._log.warning("message of the worker ignored", error=str(why))
             return True
         if received is None:
             return False
@@ -148,6 +155,8 @@ class Keeper:
 
     def _handle(self, message: m.Message, descriptors: list[int]) -> None:
         commands = self._commands
+        if not isinstance(message, m.Start):
+            m.close_all(descriptors)  # none belong to it
         match message:
             case m.Start():
                 self._start(message, descriptors)
@@ -155,22 +164,22 @@ class Keeper:
                 commands.note(message)
             case m.Signal():
                 commands.signal(message)
-            case m.Release(process_id):
-                commands.release(process_id)
+            case m.Release(process_ids):
+                for process_id in process_ids:
+                    commands.release(process_id)
             case m.Forget(process_id):
                 commands.forget(process_id)
             case m.Upgrade(interpreter):
                 self._upgrade(interpreter)
             case m.Ready():
                 self._has_served = True
-                self._say("worker serves", worker_pid=self._worker.pid)
+                self._log.info("worker serves", worker_pid=self._worker.pid)
             case _:
-                self._say("message of the worker ignored", error=f"unexpected {type(message).__name__}")
-                m.close_all(descriptors)
+                self._log.warning("message of the worker ignored", error=f"unexpected {type(message).__name__}")
 
     def _start(self, request: m.Start, descriptors: list[int]) -> None:
         if len(descriptors) != 1 + len(request.child) + len(request.kept):
-            self._say("message of the worker ignored", error="a start with the wrong number of descriptors")
+            self._log.warning("message of the worker ignored", error="a start with the wrong number of descriptors")
             m.close_all(descriptors)
         elif self._shutdown:
             m.close_all(descriptors)  # the worker refuses starts itself by now; this one crossed the news
@@ -197,14 +206,14 @@ class Keeper:
         self._drain_worker()
         pause = self._worker.died()
         if not self._shutdown:
-            self._say("worker died", worker_pid=pid, next_in_seconds=pause)
+            self._log.warning("worker died", worker_pid=pid, next_in_seconds=pause)
 
     def _end(self, number: signal.Signals) -> None:
         if self._shutdown:
-            self._say("killing everything", signal=number.name)
+            self._log.warning("killing everything", signal=number.name)
             self._shutdown.hurry()
             return
-        self._say("shutting down", signal=number.name, running=len(self._commands.running))
+        self._log.info("shutting down", signal=number.name, running=len(self._commands.running))
         self._shutdown = Shutdown(self._commands, self._worker, grace=self._config.shutdown_grace)
 
     # Taking over and being replaced.
@@ -236,7 +245,7 @@ class Keeper:
     def _upgrade(self, interpreter: str) -> None:
         if self._shutdown or not self._worker.connection or not self._worker.pid:
             return
-        self._say("upgrading the keeper", interpreter=interpreter)
+        self._log.info("upgrading the keeper", interpreter=interpreter)
         entries = self._commands.entries.values()
         config = self._config._replace(
             table=to_memory_file(entries),
@@ -248,22 +257,8 @@ class Keeper:
         try:
             become_keeper(config, interpreter=interpreter, kept=[d for entry in entries for d in entry.kept.values()])
         except OSError as why:
-            self._say("upgrade failed, going on", error=str(why))
+            self._log.warning("upgrade failed, going on", error=str(why))
             m.close_all([config.table, config.worker_socket])
-
-    def _say(self, event: str, **fields: object) -> None:
-        say(self._config, event, **fields)
-
-
-def say(config: Config, event: str, **fields: object) -> None:
-    """Writes a line to the log, in the worker's format."""
-    if config.json_log:
-        line = json.dumps({"event": event, "logger": "keeper", "timestamp": time.time(), **fields})
-    else:
-        line = " ".join([f"keeper: {event}", *(f"{name}={value}" for name, value in fields.items())])
-    with contextlib.suppress(OSError):  # a log that nobody reads any more stops nothing
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
 
 
 def load(config: Config) -> tuple[str, list[Entry], RecordLog]:
@@ -322,7 +317,7 @@ def _catch_signals() -> int:
     signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
     for number in {signal.SIGCHLD, *_ENDING, *_PASSED_ON}:
         signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, lambda *_: None)  # not SIG_IGN, which commands would inherit
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # who came before this program had blocked them
     os.kill(os.getpid(), signal.SIGCHLD)  # somebody may have ended before this
     return ours

@@ -62,9 +62,9 @@ class Signal(NamedTuple):
 
 
 class Release(NamedTuple):
-    """The end of a process's output has been recorded: its descriptors can go."""
+    """The ends of these processes' outputs have been recorded: their descriptors can go."""
 
-    process_id: str
+    process_ids: list[str]
 
 
 class Forget(NamedTuple):

@@ -8,7 +8,8 @@ _ROOT = Path("/sys/fs/cgroup")
 class OomWatch:
     """Compares the cgroups' counts of such kills with what they were before.
 
-    cgroup v2 has it in ``memory.events``, v1 in ``memory.oom_control``. A kill without such a file is not recognised.
+    cgroup v2 has it in ``memory.events``, v1 in ``memory.oom_control``. A kill without such a file is not recognised,
+    nor is, with v1, one in another cgroup than this process's: of a zombie, v1 does not say where it was.
     """
 
     def __init__(self) -> None:
@@ -34,10 +35,17 @@ def _events_file(pid: int | str) -> Path | None:
         hierarchy, controllers, path = line.split(":", 2)
         path = path.removesuffix(" (deleted)").strip("/")
         if "memory" in controllers.split(","):
-            return _ROOT / "memory" / path / "memory.oom_control"
-        if hierarchy == "0" and (file := _ROOT / path / "memory.events").exists():
+            if not path and pid != "self":  # what it says of every zombie
+                return _events_file("self")
+            return _existing(_ROOT / "memory", path, "memory.oom_control")
+        if hierarchy == "0" and (file := _existing(_ROOT, path, "memory.events")):
             return file
     return None
+
+
+def _existing(root: Path, path: str, name: str) -> Path | None:
+    """In a container the path may be the host's, while the cgroup itself is mounted as the root."""
+    return next((file for file in (root / path / name, root / name) if file.exists()), None)
 
 
 def _count(file: Path) -> int:

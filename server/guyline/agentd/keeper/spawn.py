@@ -1,13 +1,18 @@
 """How the keeper spawns: by ``posix_spawn``, which costs a quarter of a fork with set-up in Python."""
 
 import contextlib
+import errno
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator, Mapping
 
-_RESET = [number for number in signal.Signals if number not in {signal.SIGKILL, signal.SIGSTOP}]
-"""A command starts with every signal at its default: Python ignores some, and an ignored one would be inherited."""
+_PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
+
+_SLOW = 0.5
+"""Seconds after which it is doubted that a spawned child has executed its program."""
+_PF_FORKNOEXEC = 0x40  # linux/sched.h
 
 
 class OomScore:
@@ -55,6 +60,8 @@ class Spawner:
         self._descriptors = descriptor_limit
         _, self._most_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._limit_descriptors(self._most_descriptors)
+        # A command starts with every signal at its default. What is ignored would be inherited; handlers are not.
+        self._reset = [*_PYTHON_IGNORES, *filter(_is_ignored, signal.Signals)]
 
     def spawn(
         self,
@@ -73,7 +80,8 @@ class Spawner:
             directory: A descriptor of the working directory; None: ``/``.
 
         Raises:
-            OSError: The program cannot be executed, or the system has no room for another process.
+            OSError: The program cannot be executed, or the system has no room for another process. ETIMEDOUT: it lies
+                where nobody answers, and the child was killed while it waited (by the worker: this thread waits too).
             ValueError: There is a NUL in an argument or a variable.
         """
         actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
@@ -82,14 +90,18 @@ class Spawner:
         actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()]
         if directory is not None:
             os.fchdir(directory)
+        began = time.monotonic()
         try:
             with self._ordinary():
-                return os.posix_spawn(
-                    program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_RESET
+                pid = os.posix_spawn(
+                    program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=self._reset
                 )
         finally:
             if directory is not None:
                 os.fchdir(self._home)
+        if time.monotonic() - began > _SLOW:
+            _demand_executed(pid)
+        return pid
 
     @contextlib.contextmanager
     def _ordinary(self) -> Iterator[None]:
@@ -104,3 +116,16 @@ class Spawner:
     def _limit_descriptors(self, limit: int) -> None:
         if self._descriptors != self._most_descriptors:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, self._most_descriptors))
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def _demand_executed(pid: int) -> None:
+    """``posix_spawn`` takes a child that was killed before its exec for a success. Reaps such a one, and raises."""
+    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as everywhere in the keeper
+        flags = int(file.read(1024).rpartition(b")")[2].split()[6])
+    if flags & _PF_FORKNOEXEC:
+        os.waitpid(pid, 0)
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

@@ -1,7 +1,6 @@
 """Between the wire and the domain: requests are parsed into values that cannot be wrong, processes are packed."""
 
 from collections.abc import Iterable
-from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -231,8 +230,3 @@ def to_timestamp(seconds: float) -> Timestamp:
 def to_duration(seconds: float) -> Duration:
     whole = int(seconds)
     return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
-
-
-def to_incarnation(process_id: str) -> bytes:
-    """What a cursor into a process's output names it by."""
-    return UUID(process_id).bytes

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from guyline.agentd.process.errors import OffsetOutOfRange
@@ -25,6 +26,7 @@ PIECE_BYTES = 128 * 1024
 _BUSY_BYTES = 64 * 1024  # a pipe that was found this full is worth enlarging
 _LARGEST_STEP = 8 * 1024 * 1024  # a hole costs 0.4 ms, so not one for every take
 _PAGE = 4096
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # the pipe holds what is there until this is over
 _RETRY_SECONDS = 0.1  # a full disk is asked again this often: each attempt may make ext4 commit its journal
 
 
@@ -112,6 +114,7 @@ class Journal:
         keep_note: Callable[[JournalNote], None],
         kept_changed: Callable[[int], None],
         support: Support = Support(),
+        buffer: bytearray | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
@@ -120,6 +123,7 @@ class Journal:
         self._step = bound if support.no_punch_hole else max(min(bound // 8, _LARGEST_STEP) // _PAGE, 1) * _PAGE
         self._keep_note = keep_note
         self._support = support
+        self._buffer = buffer or bytearray(PIECE_BYTES)  # one for many journals: nothing stays in it
         self._move = copy if support.no_splice else splice
         self._kept_changed = kept_changed
         self._clock = clock
@@ -166,13 +170,14 @@ class Journal:
 
         Raises:
             BlockingIOError: Nothing is ready.
+            OSError: There is no descriptor or no memory for it now; what is ready stays in the pipe.
         """
         if self._clock() < self._retry_at:
             return self._drop(pipe, at_most)
         try:
             taken = self._store(pipe, stream, at_most)
         except OSError as why:
-            if not is_storage_failure(why):
+            if why.errno in _PASSING or not is_storage_failure(why):
                 raise
             self._retry_at = self._clock() + _RETRY_SECONDS
             return self._drop(pipe, at_most)
@@ -191,7 +196,7 @@ class Journal:
             OSError: No descriptor is left.
         """
         try:
-            return self._read(offset, at_most, read_cached)
+            return self._read(offset, at_most, partial(read_cached, buffer=self._buffer))
         except BlockingIOError:
             start, end = self._next_kept(offset, at_most)
             return Cold(self.path, start, end - start)

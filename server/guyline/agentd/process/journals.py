@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guyline.agentd.process.filepool import DRAFT_SUFFIX, FilePool
-from guyline.agentd.process.journal import Journal, Support
+from guyline.agentd.process.journal import PIECE_BYTES, Journal, Support
 from guyline.agentd.process.note import NOTHING_LOST, JournalNote
 from guyline.agentd.process.runs import RUNS_SUFFIX
 from guyline.agentd.system.files import make_private_directory
@@ -44,6 +44,7 @@ class Journals:
         self._pool.fill()
         self._support = Support(no_splice=why_no_splice(folder), no_punch_hole=why_no_holes(folder))
         self._journals: dict[str, Journal] = {}
+        self._buffer = bytearray(PIECE_BYTES)
         self.kept_bytes = 0
         """What all that were opened and not removed hold on disk."""
 
@@ -70,6 +71,7 @@ class Journals:
             note=note,
             keep_note=keep_note,
             support=self._support,
+            buffer=self._buffer,
             kept_changed=self._kept_changed,
         )
         self._journals[process_id] = journal

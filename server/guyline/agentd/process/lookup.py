@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from guyline.agentd.process.errors import CommandNotRunnable, DirectoryNotUsable, LookupTimedOut, SystemExhausted
+from guyline.agentd.system.mounts import Mounts
 
 _THREADS = 16
 """So many look-ups may hang at once; the next ones then wait, and time out."""
@@ -28,7 +29,10 @@ class Found:
 
 
 class Lookup:
-    """Looks programs and directories up, in threads with a deadline. ``close`` ends it.
+    """Looks programs and directories up; ``close`` ends it.
+
+    Where a file system is mounted that may hang, it does so in threads with a deadline; a thread costs as much as half
+    a spawn, so not elsewhere.
 
     A thread that hangs in the kernel is left behind when the deadline passes; what it opens later it closes itself.
     """
@@ -37,6 +41,7 @@ class Lookup:
         self._timeout = timeout  # seconds
         self._default = default_directory
         self._home = home
+        self._mounts = Mounts()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lookup")
 
     def __enter__(self) -> Self:
@@ -47,6 +52,7 @@ class Lookup:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._mounts.close()
 
     async def find(self, program: str, directory: str, env: Mapping[str, str]) -> Found:
         """Finds ``program`` on the PATH of ``env``, and ``directory``.
@@ -57,6 +63,8 @@ class Lookup:
             LookupTimedOut: The file system did not answer.
             SystemExhausted: No descriptor is left.
         """
+        if not self._mounts.may_hang():
+            return self._find(program, directory, env)
         search = asyncio.get_running_loop().run_in_executor(self._threads, self._find, program, directory, env)
         try:
             async with asyncio.timeout(self._timeout):

@@ -14,6 +14,8 @@ class Pacing:
         self, *, bound: int, patience: float, position: int, resumed: Callable[[], None], gave_up: Callable[[], None]
     ) -> None:
         self._allowed = bound // 2
+        self._enough = self._allowed * 7 // 8  # once it waits it waits for a while, not for a message
+        self._is_waiting = False
         self._patience = patience
         self._position = position  # what the pacing stream has been sent
         self._resumed = resumed
@@ -25,7 +27,9 @@ class Pacing:
 
     def must_wait(self, size: int) -> bool:
         """Whether a pipe whose journal has ``size`` bytes must not be read now."""
-        return not self._is_over and size - self._position > self._allowed
+        limit = self._enough if self._is_waiting else self._allowed
+        self._is_waiting = not self._is_over and size - self._position > limit
+        return self._is_waiting
 
     def hold(self, holder: object, position: int) -> None:
         """This stream paces from now on, in place of any other."""
@@ -50,7 +54,8 @@ class Pacing:
 
     def _move(self, position: int) -> None:
         self._position = position
-        self._resumed()
+        if self._is_waiting:
+            self._resumed()
 
     def _wait_for_holder(self) -> None:
         if not self._is_over:

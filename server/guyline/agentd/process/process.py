@@ -4,7 +4,9 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
+from uuid import UUID
 
 from guyline.agentd.keeper import table
 from guyline.agentd.process.exit import Exit
@@ -14,7 +16,7 @@ from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.note import JournalNote
 from guyline.agentd.process.output import Output
 from guyline.agentd.process.spec import Origin
-from guyline.daemon.logging import get_logger
+from guyline.daemon.logging import Logger, get_logger
 
 DRAIN_GRACE = 0.1
 """Seconds for which an ended command's pipe, if a descendant holds it open, is waited for to go quiet.
@@ -91,7 +93,6 @@ class Process:
         self.is_listed = True  # False once only its key keeps it known
         self.note = note
         self.output: Output  # set by whoever makes the process, right away: the two need each other
-        self.log = get_logger("process").bind(process_id=origin.process_id, chat_id=origin.chat_id)
         self._keep_note = keep_note
         self.metrics = metrics
         self._changed = changed
@@ -104,9 +105,18 @@ class Process:
     def __repr__(self) -> str:
         return f"<Process {self.origin.process_id} pid={self.pid} exit={self.exit}>"
 
+    @cached_property
+    def log(self) -> Logger:
+        return get_logger("process").bind(process_id=self.process_id, chat_id=self.origin.chat_id)
+
     @property
     def process_id(self) -> str:
         return self.origin.process_id
+
+    @cached_property
+    def id_bytes(self) -> bytes:
+        """The same in 16 bytes, for cursors."""
+        return UUID(self.process_id).bytes
 
     @property
     def is_running(self) -> bool:

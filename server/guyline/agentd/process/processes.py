@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -104,6 +104,7 @@ class Processes:
         self._reach = reach
         self._clock = clock
         self._processes: dict[str, Process] = {}
+        self._running: dict[str, Process] = {}
         self._starting = 0
         self._is_closing = False
         self._sequence = itertools.count(1)
@@ -116,8 +117,8 @@ class Processes:
         return iter(self._processes.values())
 
     @property
-    def running(self) -> list[Process]:
-        return [process for process in self if process.is_running]
+    def running(self) -> Collection[Process]:
+        return self._running.values()
 
     def restore(self) -> None:
         """Takes up what the keeper handed over: every process goes on where the last worker left it."""
@@ -160,7 +161,7 @@ class Processes:
         Raises:
             GuylineError: It was not started; KeeperLost alone says that it may have been.
         """
-        fingerprint = spec.fingerprint(self._keeper.store_id)
+        fingerprint = spec.fingerprint(self._keeper.store_id) if spec.key else ""
         if spec.key and (use := self._keys.find(caller.chat_id, spec.key, fingerprint, now=self._clock())):
             return Started(await _outcome(use), attached=True)
         if self._is_closing:
@@ -175,9 +176,9 @@ class Processes:
     # Starting.
 
     async def _start(self, process_id: str, spec: StartSpec, chat_id: str | None, fingerprint: str) -> Process:
-        self._check_room()
         self._starting += 1
         try:
+            self._check_room()
             entry, origin = await self._starter.spawn(
                 spec, process_id=process_id, sequence=next(self._sequence), chat_id=chat_id, fingerprint=fingerprint
             )
@@ -195,7 +196,7 @@ class Processes:
         return process
 
     def _check_room(self) -> None:
-        if len(self.running) + self._starting >= self.bounds.max_processes:
+        if len(self._running) + self._starting > self.bounds.max_processes:  # this one counts as starting
             raise TooManyProcesses(self.bounds.max_processes)
 
     def _remember_failure(self, origin: Origin, number: int) -> None:
@@ -221,7 +222,7 @@ class Processes:
             metrics=self._metrics,
             reach=self._reach,
         )
-        self._processes[process_id] = process
+        self._processes[process_id] = self._running[process_id] = process
         process.output = self._output_of(process, entry)
         self._remember_key(origin, process)
         if entry.exit and not process.output.is_open:
@@ -274,13 +275,18 @@ class Processes:
         process.output_ended()
 
     def _on_change(self, process: Process) -> None:
+        if not process.is_running:
+            self._running.pop(process.process_id, None)
         if process.is_listed:
             self.changes.put(Listed.of(process))
 
     # Time.
 
-    def sweep(self) -> None:
-        """Removes what was kept long enough: first the output, and once its key has expired all that is known."""
+    def sweep(self) -> Iterator[None]:
+        """Removes what was kept long enough: first the output, and once its key has expired all that is known.
+
+        One process a step, since freeing a large journal takes milliseconds.
+        """
         for process_id in self._keys.expire_failures(now=self._clock()):
             self._keeper.forget(process_id)
         for process in [each for each in self if self._retention.is_old(each)]:
@@ -288,6 +294,7 @@ class Processes:
                 self._unlist(process)
             if self._retention.is_forgettable(process):
                 self._forget(process)
+            yield
 
     def _unlist(self, process: Process) -> None:
         process.is_listed = False

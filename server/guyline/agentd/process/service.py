@@ -1,7 +1,8 @@
 """``guyline.agent.v1.ProcessService``: unpack, ask the domain, pack."""
 
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,7 +13,7 @@ from guyline.agentd.process import convert
 from guyline.agentd.process.follow import Batch, Follower
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
-from guyline.agentd.process.watch import Watcher
+from guyline.agentd.process.watch import WatchBatch, Watcher
 from guyline.daemon.logging import bind_to_call
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context, caller_of
@@ -20,6 +21,8 @@ from guyline.rpc.cursor import Cursor
 from guyline.stream.v1 import stream_pb2
 
 DEFAULT_MAX_ENDED = 10
+MOST_EVENTS_BYTES = 1 << 20
+"""What one message of Watch holds: many a gRPC client takes no more than 4 MiB."""
 
 Response = TypeVar("Response", pb.RunResponse, pb.AttachResponse)
 
@@ -101,9 +104,8 @@ class ProcessService(ProcessServiceServicer):
                     control.synced.SetInParent()
                 elif batch.is_empty:
                     control.keep_alive.SetInParent()
-                events = [pb.ProcessEvent(put=convert.to_process(process)) for process in batch.put]
-                events += [pb.ProcessEvent(removed=process_id) for process_id in batch.removed]
-                yield pb.ProcessServiceWatchResponse(control=control, events=events)
+                for events, is_last in _in_messages(batch):
+                    yield pb.ProcessServiceWatchResponse(control=control if is_last else None, events=events)
 
     async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
         process = self._processes.get(request.process_id, caller_of(context))
@@ -140,7 +142,7 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
     size = process.output.journal.size
     if request.cursor:
         cursor = Cursor.from_bytes(request.cursor)
-        if cursor.incarnation != convert.to_incarnation(process.process_id):
+        if cursor.incarnation != process.id_bytes:
             raise InvalidInput(Violation("cursor", "belongs to another process"))
         position = cursor.position
     elif request.HasField("from_offset"):
@@ -152,9 +154,24 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
     return process.follow(position, snapshot=request.snapshot, quiet=quiet, paces=request.paces)
 
 
+def _in_messages(batch: WatchBatch) -> Iterator[tuple[list[pb.ProcessEvent], bool]]:
+    """What each message holds, and whether it is the last one. A single event may be larger than the bound."""
+    put = (pb.ProcessEvent(put=convert.to_process(process)) for process in batch.put)
+    removed = (pb.ProcessEvent(removed=process_id) for process_id in batch.removed)
+    events: list[pb.ProcessEvent] = []
+    size = 0
+    for event in itertools.chain(put, removed):
+        if events and size + event.ByteSize() > MOST_EVENTS_BYTES:
+            yield events, False
+            events, size = [], 0
+        events.append(event)
+        size += event.ByteSize()
+    yield events, True
+
+
 def _fill(response: Response, process: Process, batch: Batch) -> Response:
     control = response.control
-    control.cursor = Cursor(convert.to_incarnation(process.process_id), batch.position).to_bytes()
+    control.cursor = Cursor(process.id_bytes, batch.position).to_bytes()
     response.offset = batch.offset
     if batch.data:
         response.data = batch.data

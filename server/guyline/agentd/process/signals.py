@@ -127,6 +127,9 @@ class Signals:
         pid = process.pid
         if pid is None or process.origin.boot_id != self._boot_id:
             return []
+        exit_ = process.exit
+        if exit_ and not exit_.unknown and not exit_.left_in:
+            return []  # nobody was left: a group or session of that number is a stranger's
         everybody = proc.all_processes()
         leader = everybody.get(pid)
         if leader and leader.start_ticks != process.start_ticks:

@@ -1,10 +1,9 @@
 """What a caller wants started, and what is remembered of it."""
 
 import hashlib
-import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Self
 
 
@@ -41,7 +40,7 @@ class StartSpec:
         How the output is kept is no part of it: Run and Start have different defaults, and may repeat each other.
         """
         essence = [self.command, self.argv, self.directory, sorted(self.env.items()), self.separate, self.background]
-        return hmac.new(salt.encode(), json.dumps(essence).encode(), hashlib.sha256).hexdigest()
+        return hashlib.blake2b(json.dumps(essence).encode(), key=salt.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ class Origin:
     fingerprint: str = ""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(vars(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:

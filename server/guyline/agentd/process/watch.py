@@ -20,7 +20,7 @@ class WatchBatch:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.put or self.removed)
+        return not (self.put or self.removed or self.reset)
 
 
 class Watcher:
@@ -58,4 +58,5 @@ class Watcher:
         seen = [listed for listed in since.changed if self._caller.sees(listed.chat_id)]
         put = [process for listed in seen if (process := self._processes.find(listed.process_id))]
         removed = tuple(listed.process_id for listed in since.removed if self._caller.sees(listed.chat_id))
-        return WatchBatch(since.position, tuple(put), removed, since.reset or (first and self._is_void), first)
+        reset = since.reset or (first and self._is_void)
+        return WatchBatch(since.position, tuple(put), removed, reset, synced=first or reset)

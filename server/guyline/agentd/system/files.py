@@ -59,22 +59,24 @@ def make_private_directory(path: Path) -> None:
         os.close(directory)
 
 
-def read_cached(file: int, offset: int, at_most: int) -> bytes:
+def read_cached(file: int, offset: int, at_most: int, *, buffer: bytearray) -> bytes:
     """Reads what lies in memory from an offset on; less than asked for says nothing about the end of the file.
+
+    ``buffer`` takes the bytes on their way, and may be used again and again: a new one would be zeroed each time.
 
     Where the file system cannot tell (tmpfs, which is memory) it reads like `os.pread`.
 
     Raises:
         BlockingIOError: The first byte has to come from the disk.
     """
-    buffer = bytearray(at_most)
+    view = memoryview(buffer)[:at_most]
     try:
-        length = os.preadv(file, [buffer], offset, os.RWF_NOWAIT)
+        length = os.preadv(file, [view], offset, os.RWF_NOWAIT)
     except OSError as why:
         if why.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         return os.pread(file, at_most, offset)
-    return bytes(memoryview(buffer)[:length])
+    return bytes(view[:length])
 
 
 def copy_range(source: int, target: int, start: int, end: int) -> None:
@@ -90,6 +92,6 @@ def copy_range(source: int, target: int, start: int, end: int) -> None:
 def size_of(path: Path) -> int:
     """The size of a file in bytes; none if there is no file."""
     try:
-        return path.stat(follow_symlinks=False).st_size
+        return os.lstat(path).st_size
     except FileNotFoundError:
         return 0

@@ -3,6 +3,8 @@
 import os
 from typing import NamedTuple
 
+_PART_BYTES = 4096
+
 
 class Stat(NamedTuple):
     """The fields of ``/proc/PID/stat`` that are of use here."""
@@ -18,8 +20,7 @@ class Stat(NamedTuple):
 def stat_of(pid: int) -> Stat | None:
     """None: there is no such process (any more)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - half the time of Path.read_bytes
-            line = file.read(1024)
+        line = _read(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     name, _, rest = line.partition(b"(")[2].rpartition(b")")  # the name may hold blanks and parentheses
@@ -67,13 +68,23 @@ def own_children() -> list[int]:
     """
     me = os.getpid()
     try:
-        with open(f"/proc/{me}/task/{me}/children", "rb", buffering=0) as file:  # noqa: PTH123 - as above
-            return [int(pid) for pid in file.read().split()]
+        return [int(pid) for pid in _read(f"/proc/{me}/task/{me}/children").split()]
     except FileNotFoundError:
         return [pid for pid, stat in all_processes().items() if stat.parent == me]
 
 
 def this_boot() -> str:
     """Names the time since the machine started: process ids mean nothing beyond it."""
-    with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123 - as above
-        return file.read().strip()
+    return _read("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
+def _read(path: str) -> bytes:
+    """A quarter of the time of ``Path.read_bytes``: this is on the path of every start and every end."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(file, _PART_BYTES):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(file)

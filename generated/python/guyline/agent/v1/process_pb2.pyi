@@ -339,7 +339,9 @@ class Exit(_message.Message):
     ended_by: Global___EndedBy.ValueType
     """Who brought it about, as far as can be told."""
     peak_memory_bytes: _builtins.int
-    """The largest resident set of it or of a descendant that it waited for."""
+    """The largest resident set of it or of a descendant that it waited for. The kernel counts from
+    before the exec on, so it is never less than what the keeper holds, some 14 MiB.
+    """
     core_dumped: _builtins.bool
     """Whether a core file was written."""
     @_builtins.property

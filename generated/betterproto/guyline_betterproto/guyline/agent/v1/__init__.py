@@ -556,7 +556,8 @@ class Exit(betterproto2.Message):
 
     peak_memory_bytes: "int" = betterproto2.field(8, betterproto2.TYPE_UINT64)
     """
-    The largest resident set of it or of a descendant that it waited for.
+    The largest resident set of it or of a descendant that it waited for. The kernel counts from
+    before the exec on, so it is never less than what the keeper holds, some 14 MiB.
     """
 
     core_dumped: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)

@@ -1,0 +1,165 @@
+"""PAUSE: the one reader that paces a process may slow it down, as a pipeline would; nobody else can."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from guyline.agent.v1.process_pb2 import WHEN_FULL_DROP_OLDEST, WHEN_FULL_PAUSE
+from guyline.agent.v1.process_service_pb2 import AttachRequest, RunRequest, RunResponse
+from tests.agentd.process.process_parts import (
+    MIB,
+    Followed,
+    attach,
+    end,
+    ended,
+    follow,
+    seconds,
+    started,
+    to_start,
+)
+from tests.support.agent import RunningAgent
+from tests.support.clock import MS
+from tests.support.program import program
+from tests.support.programs import noise
+
+SIZE = 48 * MIB
+BOUND = 16 * MIB  # the least with PAUSE
+IN_FLIGHT = 8 * MIB  # what gRPC, a socket and a pipe may hold besides, generously
+NOISY = program("noise", 31, SIZE)
+WHOLE = noise.digest(31, SIZE)
+
+
+def digest(*parts: Followed) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        for message in part.messages:
+            total.update(message.data)
+    return total.hexdigest()
+
+
+async def bytes_until_quiet(agent: RunningAgent, process_id: str) -> int:
+    """Follows without pacing until nothing comes any more; returns how much had been printed by then."""
+    seen = await attach(
+        agent,
+        process_id,
+        keepalive=seconds(200 * MS),
+        until=lambda followed: followed.messages[-1].control.HasField("keep_alive"),
+    )
+    return seen.messages[-1].offset
+
+
+@pytest.fixture
+async def paused(agent: RunningAgent) -> AsyncIterator[tuple[RunningAgent, "Stuck"]]:
+    """A process that waits, since the reader that paces it has taken one message and no more."""
+    stuck = Stuck(agent)
+    await stuck.begin()
+    yield agent, stuck
+    stuck.stream.cancel()
+    del stuck.stream  # pytest holds on to what a fixture has yielded, and a call to its connection
+    await end(agent, stuck.process_id)
+
+
+class Stuck:
+    """A stream of Run that nobody reads, for now."""
+
+    def __init__(self, agent: RunningAgent) -> None:
+        start = to_start(NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND)
+        self.stream = agent.processes.Run(RunRequest(start=start))
+        self.first = RunResponse()
+
+    @property
+    def process_id(self) -> str:
+        return self.first.process.process_id
+
+    async def begin(self) -> None:
+        self.first = await anext(aiter(self.stream))
+
+    async def rest(self) -> Followed:
+        followed = await follow(self.stream)
+        followed.messages.insert(0, self.first)
+        return followed
+
+
+async def test_a_process_waits_for_the_reader_that_paces_it_and_goes_on_with_it(
+    paused: tuple[RunningAgent, Stuck],
+) -> None:
+    """Another reader, who takes everything at once, changes nothing about it; and not a byte is lost."""
+    agent, stuck = paused
+    printed_while_stuck = await bytes_until_quiet(agent, stuck.process_id)
+
+    over = await stuck.rest()
+
+    assert BOUND // 2 <= printed_while_stuck <= BOUND // 2 + IN_FLIGHT
+    assert not over.gaps
+    assert digest(over) == WHOLE
+    assert over.exit.code == 0
+
+
+async def test_another_stream_may_take_over_the_pacing(paused: tuple[RunningAgent, Stuck]) -> None:
+    """Whoever comes back with its cursor paces on, whatever became of the old connection."""
+    agent, stuck = paused
+
+    rest = await attach(agent, stuck.process_id, cursor=stuck.first.control.cursor, paces=True)
+
+    assert not rest.gaps
+    assert digest(Followed([stuck.first]), rest) == WHOLE
+    assert rest.process.when_full == WHEN_FULL_PAUSE
+
+
+async def test_a_reader_that_comes_back_in_time_finds_everything(paused: tuple[RunningAgent, Stuck]) -> None:
+    """Its connection was cut; the process has waited for it."""
+    agent, stuck = paused
+    stuck.stream.cancel()
+    printed = await bytes_until_quiet(agent, stuck.process_id)
+
+    rest = await attach(agent, stuck.process_id, cursor=stuck.first.control.cursor, paces=True)
+
+    assert printed < SIZE
+    assert not rest.gaps
+    assert digest(Followed([stuck.first]), rest) == WHOLE
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[RunningAgent]:
+    """An agent that waits 100 ms for a reader that has left."""
+    async with RunningAgent(settings={"pause_patience": 100 * MS}) as agent:
+        yield agent
+
+
+async def test_a_reader_that_does_not_come_back_no_longer_holds_the_process_up(impatient: RunningAgent) -> None:
+    """A laptop that was closed must not stop a build for ever: from then on the oldest output makes room."""
+    stuck = Stuck(impatient)
+    await stuck.begin()
+    stuck.stream.cancel()
+
+    over = await ended(impatient, stuck.process_id)
+
+    assert over.output_bytes == SIZE
+    assert over.when_full == WHEN_FULL_DROP_OLDEST
+    assert over.exit.code == 0
+    late = await attach(impatient, stuck.process_id, cursor=stuck.first.control.cursor)
+    [(_, resumed_at)] = late.gaps
+    assert resumed_at == over.kept_from
+
+
+async def test_a_paced_process_that_nobody_ever_follows_goes_on_as_well(impatient: RunningAgent) -> None:
+    """It was started with PAUSE, and whoever wanted to follow it never came."""
+    start = await impatient.processes.Start(to_start(NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND))
+
+    over = await ended(impatient, start.process_id)
+
+    assert (over.output_bytes, over.exit.code) == (SIZE, 0)
+
+
+async def test_without_pause_a_reader_that_does_not_read_stops_nothing(shared_agent: RunningAgent) -> None:
+    """Nor one that asks to pace what was not started with PAUSE. It gets a gap instead."""
+    async with started(shared_agent, NOISY, when_full=WHEN_FULL_DROP_OLDEST, kept_bytes=MIB) as start:
+        lazy = shared_agent.processes.Attach(AttachRequest(process_id=start.process_id, paces=True))
+        await anext(aiter(lazy))
+        over = await ended(shared_agent, start.process_id)
+        rest = await follow(lazy)
+
+    assert over.output_bytes == SIZE
+    assert rest.gaps
+    assert rest.exit.code == 0
