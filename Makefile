@@ -58,9 +58,9 @@ release: $(READY) ## Freezes the wire: writes proto/released.binpb, which breaki
 	buf build --output proto/released.binpb
 
 lock: $(READY) ## Resolves the requirements anew.
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --upgrade \
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal $(LOCK) \
 	  --python-version 3.11 requirements/uv.in --output-file requirements/uv.txt
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --upgrade \
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal $(LOCK) \
 	  --python-version 3.11 --all-extras --group dev pyproject.toml --output-file requirements/dev.txt
 
 wheel: $(READY) ## Builds the distribution into dist/.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from datetime import datetime
 
 import pytest
 
@@ -75,11 +76,27 @@ async def test_logs_show_everything_by_default(guyline: Command, printed: str) -
 
 
 async def test_timestamps_stand_before_each_line(guyline: Command, printed: str) -> None:
-    """They are times of arrival here, so only a stream that follows has them."""
-    lines = (await guyline("logs", "-f", "-t", "--tail", "2", printed)).out.splitlines()
+    """They say when it was printed, also of what nobody saw then; following makes no difference."""
+    lines = (await guyline("logs", "-t", "--tail", "2", printed)).out.splitlines()
 
     assert [line.split()[1] for line in lines] == ["999", "1000"]
-    assert (await guyline("logs", "-t", printed)).code == 2
+    assert datetime.fromisoformat(lines[0].split()[0]).tzinfo is not None
+    assert (await guyline("logs", "-f", "-t", "--tail", "2", printed)).out.splitlines() == lines
+
+
+async def test_logs_and_attach_begin_at_a_time(guyline: Command) -> None:
+    """So long ago or at a point in time, as the stamps have it; and programs get the time as a field."""
+    process = json.loads((await guyline("exec", "--json", "-c", "echo old; sleep 2.1; echo new")).out.splitlines()[-1])
+    old, new = (await guyline("logs", "-t", process["process_id"])).out.splitlines()
+    at = new.split()[0]
+
+    for command in ("logs", "attach"):
+        assert (await guyline(command, "--since", at, process["process_id"])).out == "new\n"
+        assert (await guyline(command, "--since", "2h", process["process_id"])).out == "old\nnew\n"
+        assert (await guyline(command, "--since", "2999-01-01", process["process_id"])).out == ""
+    said = json.loads((await guyline("logs", "--json", "-t", "--since", at, process["process_id"])).out)
+    assert datetime.fromisoformat(said["output"]["printed_at"]).replace(microsecond=0) == datetime.fromisoformat(at)
+    assert old.split()[0] < at
 
 
 async def test_the_beginning_of_an_id_is_enough(guyline: Command, printed: str) -> None:
@@ -148,7 +165,9 @@ async def test_help_needs_no_agent(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["logs", "--since", "5m", "x"],
+        ["logs", "--since", "soon", "x"],
+        ["logs", "--since", "5 m", "x"],
+        ["attach", "--since", "2026-13-01", "x"],
         ["kill", "-s", "NOPE", "x"],
         ["kill", "--grace", "soon", "x"],
         ["ps", "-n", "-1"],

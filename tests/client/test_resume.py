@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -66,6 +67,27 @@ async def test_a_run_that_has_answered_is_resumed_by_attaching(scripted: Scripte
     assert output == b"one two"
     assert isinstance(scripted.calls[1], pb.AttachRequest)
     assert (scripted.calls[1].process_id, scripted.calls[1].cursor) == (PROCESS_ID, b"4")
+
+
+async def test_times_come_after_a_break_as_well(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """A begin by time holds until something has come; from then on the cursor says where, exactly."""
+    since = datetime(2026, 11, 21, 10, tzinfo=UTC)
+    first, rest = printed(b"one ", offset=0), printed(b"two", offset=4)
+    for message, minute in ((first, 1), (rest, 2)):
+        message.times.add(offset=message.offset, printed_at=since.replace(minute=minute))
+    first.process.CopyFrom(process())
+    scripted.plays(gives(began()), breaks(), breaks(first), gives(rest, ended()))
+
+    handle = await client.attach(PROCESS_ID)
+    chunks = [chunk async for chunk in handle.output(since=since, times=True)]
+
+    assert [(chunk.data, chunk.printed_at) for chunk in chunks] == [
+        (b"one ", since.replace(minute=1)),
+        (b"two", since.replace(minute=2)),
+    ]
+    repeated, resumed = scripted.calls[2:]
+    assert (repeated.since.ToDatetime(UTC), repeated.times, repeated.cursor) == (since, True, b"")
+    assert (resumed.HasField("since"), resumed.times, resumed.cursor) == (False, True, b"4")
 
 
 async def test_whoever_paced_a_process_paces_it_after_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:

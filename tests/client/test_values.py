@@ -7,6 +7,7 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client import values
 from guyline.client.errors import Hop, Outcome
 from guyline.client.values import WireEnum
+from guyline.client.wire import to_update
 from guyline.error.v1 import reason_pb2
 
 _RENAMED = {"OUTPUT_STREAM_UNSPECIFIED": "MERGED"}
@@ -37,6 +38,24 @@ def test_a_number_from_a_newer_agent_reads_as_zero() -> None:
     """A client keeps working with an agent that knows one thing more."""
     assert values.ProcessState(99) is values.ProcessState.UNSPECIFIED
     assert values.OutputStream(99) is values.OutputStream.MERGED
+
+
+def test_output_is_cut_where_its_stream_or_its_time_changes() -> None:
+    """A chunk has one of each, and together they are the data."""
+    message = pb.AttachResponse(offset=100, data=b"outerr")
+    for stream in (1, 2):
+        message.runs.add(stream=process_pb2.OutputStream.ValueType(stream), length_bytes=3)
+    for offset, second in ((100, 1), (104, 2)):
+        message.times.add(offset=offset).printed_at.seconds = second
+
+    chunks = to_update(message).chunks
+
+    assert [(chunk.offset, chunk.data, chunk.stream.label) for chunk in chunks] == [
+        (100, b"out", "stdout"),
+        (103, b"e", "stderr"),
+        (104, b"rr", "stderr"),
+    ]
+    assert [chunk.printed_at.timestamp() for chunk in chunks if chunk.printed_at] == [1, 1, 2]
 
 
 def test_outcomes_and_hops_are_those_of_the_wire() -> None:

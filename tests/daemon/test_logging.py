@@ -159,7 +159,7 @@ def test_a_log_whose_reader_has_gone_does_no_harm() -> None:
 
 
 def test_a_terminal_that_nobody_reads_costs_lines_and_never_blocks() -> None:
-    """Ctrl-S in the terminal that shows the log must not stop the agent: it polls as writable and blocks all the same."""
+    """Ctrl-S where the log is shown must not stop the agent: a terminal polls as writable, and blocks all the same."""
     reading, writing = os.openpty()
     sink = LogSink(writing)
 

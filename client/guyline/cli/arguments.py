@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 _USAGE_FAILURE = 2
@@ -143,14 +144,14 @@ def _attach(parser: argparse.ArgumentParser) -> None:
 def _logs(parser: argparse.ArgumentParser) -> None:
     _process(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
-    parser.add_argument("-t", "--timestamps", action="store_true", help="with -f: say when each line arrived here")
+    parser.add_argument("-t", "--timestamps", action="store_true", help="say when each line was printed")
     _where(parser)
 
 
 def _kill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("processes", metavar="PROCESS", nargs="+", help="an id of `guyline ps`, or how it begins")
     parser.add_argument("-s", "--signal", type=_signal, default=15, help="name or number (default: TERM)")
-    parser.add_argument("--all", action="store_true", help="its session and cgroup too: also background jobs")
+    parser.add_argument("--all", action="store_true", help="its whole session: also a shell's background jobs")
     parser.add_argument(
         "--grace", metavar="TIME", type=_duration, help="then INT, TERM, KILL, each after so long: 500ms, 5s, 2m"
     )
@@ -175,7 +176,11 @@ def _process(parser: argparse.ArgumentParser) -> None:
 
 def _where(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--since", metavar="OFFSET", type=_offset, help="begin behind so many bytes of output")
+    where.add_argument(
+        "--since", metavar="WHEN", type=_since,
+        help="begin with what was printed so long ago (90s, 10m, 2h) or at a time (2026-11-21T10:00:00, local unless "
+        "it says otherwise), or behind so many bytes of output (a plain number)",
+    )  # fmt: skip
     where.add_argument(
         "--tail", metavar="N", type=_tail, help="begin with the last N lines; with a unit (64k, 1m, 100b) bytes"
     )
@@ -211,10 +216,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _offset(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no offset in bytes; the agent does not keep times of arrival")
-    return int(text)
+def _since(text: str) -> int | datetime:
+    """An offset, or a time."""
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    try:
+        if text[:1].isdecimal() and text[-1:] in _UNITS:
+            return datetime.now(UTC) - timedelta(seconds=_duration(text))
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; give 90s, 10m, 2h, or 2026-11-21T10:00:00, or a number of bytes"
+        ) from None
 
 
 def _tail(text: str) -> tuple[int, bool]:

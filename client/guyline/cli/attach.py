@@ -23,7 +23,7 @@ async def _attached(options: Namespace, signals: Signals) -> int:
             process = await agent.attach(process.id, paces=True)
         start = await beginning(process, since=options.since, tail=options.tail)
         sink = JsonLines() if options.json else Descriptors()
-        ended, code = await follow_to_the_end(process, sink, signals, from_offset=start)
+        ended, code = await follow_to_the_end(process, sink, signals, start=start)
         if options.json:
             await write_json({"process_id": process.id, "exit": exit_to_json(ended)})
     return code

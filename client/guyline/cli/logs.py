@@ -4,23 +4,29 @@ from argparse import Namespace
 from contextlib import aclosing
 
 from guyline.cli.dial import agent_of, process_of
-from guyline.cli.say import complain
 from guyline.cli.sink import Descriptors, JsonLines, Sink, Stamped
 from guyline.cli.tail import beginning
 
 
 async def run(options: Namespace) -> int:
     """Shows what a process printed. Looks only: no signal is passed on, and a closed output is nobody's loss."""
-    if options.timestamps and not options.follow:
-        complain("guyline logs: -t needs -f: only what arrives now has a time of arrival")
-        return 2
-    sink: Sink = JsonLines() if options.json else Descriptors()
-    if options.timestamps:
-        sink = Stamped(sink)
+    sink = _sink(json=options.json, timestamps=options.timestamps)
     async with agent_of(options) as agent:
         process = await process_of(agent, options.process)
         start = await beginning(process, since=options.since, tail=options.tail)
-        async with aclosing(process.output(from_offset=start, snapshot=not options.follow)) as chunks:
+        output = process.output(
+            from_offset=start.from_offset,
+            since=start.since,
+            snapshot=not options.follow,
+            times=options.timestamps,
+        )
+        async with aclosing(output) as chunks:
             async for chunk in chunks:
                 await sink.take(chunk)
     return 0
+
+
+def _sink(*, json: bool, timestamps: bool) -> Sink:
+    if json:
+        return JsonLines()  # has a field for the time
+    return Stamped(Descriptors()) if timestamps else Descriptors()

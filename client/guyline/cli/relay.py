@@ -9,6 +9,7 @@ from typing import Self
 
 from guyline.cli.leave import leave
 from guyline.cli.sink import Sink
+from guyline.cli.tail import FROM_THE_START, Beginning
 from guyline.client.errors import GuylineError, NotFound, WrongState
 from guyline.client.process import Process
 from guyline.client.values import Chunk, Exit
@@ -92,13 +93,14 @@ async def send(process: Process, number: int) -> None:
 
 
 async def follow_to_the_end(
-    process: Process, sink: Sink, signals: Signals, *, from_offset: int | None = None
+    process: Process, sink: Sink, signals: Signals, *, start: Beginning = FROM_THE_START
 ) -> tuple[Exit, int]:
     """What ``exec`` and ``attach`` share, once the process is known: its output, its signals, its exit.
 
     Returns the exit and the exit code for it.
     """
-    async with signals.passed_on_to(process), aclosing(process.output(from_offset=from_offset)) as chunks:
+    output = process.output(from_offset=start.from_offset, since=start.since)
+    async with signals.passed_on_to(process), aclosing(output) as chunks:
         trouble = await _relay(process, chunks, sink)
     ended = await process.wait()
     if ended.unknown is not None:

@@ -5,7 +5,7 @@ import base64
 import json
 import os
 from abc import ABC, abstractmethod
-from datetime import datetime
+from dataclasses import replace
 
 from guyline.client.values import Chunk, OutputStream
 
@@ -46,13 +46,15 @@ class JsonLines(Sink):
             "stream": chunk.stream.label,
             "base64": base64.b64encode(chunk.data).decode(),
         }
+        if chunk.printed_at is not None:
+            said["printed_at"] = chunk.printed_at.isoformat()
         if chunk.gap is not None:
             said["gap"] = {"from": chunk.gap.start, "to": chunk.gap.stop}
         await write_json({"output": said})
 
 
 class Stamped(Sink):
-    """Before each line, when it arrived here. A line that comes in pieces has the time of the first."""
+    """Before each line, when it was printed, in local time. A line that came in pieces has the time of the first."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -60,14 +62,14 @@ class Stamped(Sink):
 
     async def take(self, chunk: Chunk) -> None:
         """As above."""
-        if not chunk.data:
+        if not chunk.data or chunk.printed_at is None:
             return await self._sink.take(chunk)
-        stamp = datetime.now().astimezone().isoformat(timespec="milliseconds").encode() + b" "
+        stamp = chunk.printed_at.astimezone().isoformat(timespec="seconds").encode() + b" "
         stamped = stamp.join(_lines(chunk.data))
         if self._at_line_start[chunk.stream]:
             stamped = stamp + stamped
         self._at_line_start[chunk.stream] = chunk.data.endswith(b"\n")
-        return await self._sink.take(Chunk(chunk.offset, stamped, chunk.stream, chunk.gap))
+        return await self._sink.take(replace(chunk, data=stamped))
 
 
 def _lines(data: bytes) -> list[bytes]:

@@ -2,6 +2,8 @@
 
 from collections import deque
 from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
 
 from guyline.client.process import Process
 
@@ -9,20 +11,33 @@ _FIRST_LOOK_BYTES = 64 * 1024
 _FURTHER = 8
 
 
-async def beginning(process: Process, *, since: int | None, tail: tuple[int, bool] | None) -> int | None:
-    """The offset at which to begin, or None for the beginning.
+@dataclass(frozen=True)
+class Beginning:
+    """Where to begin, as `Process.output` takes it: at an offset, or at a time; with neither, at the beginning."""
+
+    from_offset: int | None = None
+    since: datetime | None = None
+
+
+FROM_THE_START = Beginning()
+
+
+async def beginning(process: Process, *, since: int | datetime | None, tail: tuple[int, bool] | None) -> Beginning:
+    """Where to begin.
 
     Args:
         process: Whose output.
-        since: An offset.
+        since: An offset, or a time.
         tail: A number, and whether it counts lines; else bytes.
     """
+    if isinstance(since, datetime):
+        return Beginning(since=since)
     if tail is None:
-        return since
+        return Beginning(since)
     count, counts_lines = tail
     if counts_lines:
-        return await _last_lines(process, count)
-    return max(0, process.info.output_bytes - count)
+        return Beginning(await _last_lines(process, count))
+    return Beginning(max(0, process.info.output_bytes - count))
 
 
 async def _last_lines(process: Process, lines: int) -> int | None:

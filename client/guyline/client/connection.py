@@ -12,9 +12,9 @@ from guyline.agent.v1.agent_info_service_pb2_grpc import AgentInfoServiceStub
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from guyline.client.address import Address
 from guyline.client.credentials import Credentials
-from guyline.client.errors import AgentUnreachable, Outcome, StoreChanged, Unavailable
+from guyline.client.errors import AgentUnreachable, GuylineError, Outcome, StoreChanged, Unavailable
 from guyline.client.patience import Outage
-from guyline.client.status import to_error
+from guyline.client.status import to_error, unreachable
 
 Metadata = tuple[tuple[str, str], ...]
 Response = TypeVar("Response")
@@ -72,6 +72,7 @@ class Connection:
         self._metadata = metadata
         self._connect_timeout = connect_timeout
         self._line: Line | None = None
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<connection to {self.address}, {'up' if self._line else 'down'}>"
@@ -87,6 +88,7 @@ class Connection:
 
     async def close(self) -> None:
         """Hangs up. What is under way is cancelled."""
+        self._is_closed = True
         line, self._line = self._line, None
         if line is not None:
             await line.channel.close()
@@ -198,6 +200,17 @@ class Connection:
                     self.drop(line)
                 # Without its cause: users never meet gRPC's exceptions.
                 raise error from None
+            except asyncio.CancelledError:
+                if was_asked_to_cancel():
+                    raise
+                raise self.cut_short(line) from None
+
+    def cut_short(self, line: Line) -> GuylineError:
+        """What it means that a call was cancelled, though nobody here asked for it: gRPC says both the same way."""
+        if self._is_closed:
+            return GuylineError("the connection was closed by this program while a call was under way")
+        self.drop(line)
+        return unreachable(str(self.address), "it cut the call short")
 
     async def _dial(self) -> None:
         # In a thread, since both look at the disk.
@@ -212,3 +225,9 @@ class Connection:
             else:
                 channel = grpc.aio.insecure_channel(target, options)
             self._line = Line(channel, self._metadata + secrets.metadata)
+
+
+def was_asked_to_cancel() -> bool:
+    """Whether somebody cancelled this task: a server that cancels a call raises CancelledError in its caller, too."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar, cast
 import grpc.aio
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.connection import Connection, Line
+from guyline.client.connection import Connection, Line, was_asked_to_cancel
 from guyline.client.errors import GuylineError, NotFound, Outcome, StoreChanged, Unavailable
 from guyline.client.patience import Outage
 from guyline.client.status import to_error, unreachable
@@ -108,6 +108,7 @@ class FollowedOutput(Followed[OutputMessage]):
             snapshot=self._snapshot,
             paces=self._paces,
             keepalive=self._opening.keepalive,
+            times=self._opening.times,
         )
 
 
@@ -160,9 +161,9 @@ async def _one_call(connection: Connection, line: Line, followed: Followed[Messa
         connection.drop(line)
         raise unreachable(address, "it has fallen silent") from None
     except asyncio.CancelledError:
-        if _is_cancelled():
+        if was_asked_to_cancel():
             raise
-        raise GuylineError("the connection was closed by this program while a stream was open on it") from None
+        raise followed.meaning(connection.cut_short(line)) from None
     finally:
         call.cancel()
     followed.call_ended()
@@ -173,9 +174,3 @@ async def _one_call(connection: Connection, line: Line, followed: Followed[Messa
 async def _next(replies: AsyncGenerator[Message, None], *, within: float) -> Message | None:
     async with asyncio.timeout(within):
         return await anext(replies, None)
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody cancelled this task: closing a channel raises CancelledError in its readers as well."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

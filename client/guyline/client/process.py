@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from signal import SIGKILL, SIGTERM
 from types import TracebackType
 from typing import Self
@@ -12,7 +13,7 @@ from guyline.client.connection import Connection
 from guyline.client.errors import Defect
 from guyline.client.following import FollowedOutput, OutputMessage, follow
 from guyline.client.values import Chunk, Exit, ProcessInfo, ProcessState, Signalled, SignalScope
-from guyline.client.wire import Update, to_duration, to_signalled, to_update
+from guyline.client.wire import Update, to_duration, to_signalled, to_timestamp, to_update
 
 _ANSWER_WITHIN = 30.0
 
@@ -86,7 +87,9 @@ class Process:
         *,
         from_offset: int | None = None,
         tail_bytes: int | None = None,
+        since: datetime | None = None,
         snapshot: bool = False,
+        times: bool = False,
     ) -> AsyncGenerator[Chunk, None]:
         """What the process printed and prints, as it comes, until it has exited. A break of the connection is not seen.
 
@@ -96,17 +99,22 @@ class Process:
         Args:
             from_offset: Begin there instead of at the beginning.
             tail_bytes: Begin so many bytes before what is printed now.
+            since: Begin with what was printed then, by the agent's clock, to the second. One without a time zone is
+                local. Of the three, the first that is given counts.
             snapshot: End once everything printed by now has come.
+            times: Say of each chunk when it was printed.
 
         Raises:
             OutOfRange: ``from_offset`` is beyond what was printed so far.
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: The process is not known any more.
         """
-        plain = from_offset is None and tail_bytes is None and not snapshot
+        plain = from_offset is None and tail_bytes is None and since is None and not snapshot and not times
         updates = self._take_opened() if plain else None
         if updates is None:
-            updates = self._attach(from_offset=from_offset, tail_bytes=tail_bytes, snapshot=snapshot)
+            updates = self._attach(
+                from_offset=from_offset, tail_bytes=tail_bytes, since=since, snapshot=snapshot, times=times
+            )
         self._readers += not snapshot
         try:
             async with aclosing(updates):
@@ -174,12 +182,24 @@ class Process:
         return self._updates(opened.messages()) if opened is not None else None
 
     def _attach(
-        self, *, from_offset: int | None = None, tail_bytes: int | None = None, snapshot: bool = False
+        self,
+        *,
+        from_offset: int | None = None,
+        tail_bytes: int | None = None,
+        since: datetime | None = None,
+        snapshot: bool = False,
+        times: bool = False,
     ) -> AsyncGenerator[Update, None]:
         # Only one stream paces a process: whoever merely looks, or waits, must not take that from a slow reader.
         paces = self._paces and not snapshot and not self._readers
         request = pb.AttachRequest(
-            process_id=self.id, from_offset=from_offset, tail_bytes=tail_bytes, snapshot=snapshot, paces=paces
+            process_id=self.id,
+            from_offset=from_offset,
+            tail_bytes=tail_bytes,
+            since=to_timestamp(since) if since else None,
+            snapshot=snapshot,
+            paces=paces,
+            times=times,
         )
         followed = FollowedOutput(request, paces=paces, keepalive=self._keepalive)
         return self._updates(follow(self._connection, followed))

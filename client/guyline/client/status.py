@@ -47,8 +47,8 @@ def _status(failure: grpc.aio.AioRpcError) -> "Status | None":
     if not isinstance(packed, bytes):
         return None
     # Imported here: only failures need these, and every start-up would pay for them.
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-    from google.rpc.status_pb2 import Status  # noqa: PLC0415
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - see above
+    from google.rpc.status_pb2 import Status  # noqa: PLC0415 - see above
 
     try:
         return Status.FromString(packed)

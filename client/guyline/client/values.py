@@ -188,6 +188,8 @@ class Chunk:
     stream: OutputStream
     gap: Gap | None = None
     """What is missing right before ``data``. A chunk may have a gap and no data."""
+    printed_at: datetime | None = None
+    """When ``data`` was printed, to the second below. None if that was not asked for."""
 
 
 @dataclass(frozen=True)

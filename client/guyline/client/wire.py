@@ -62,15 +62,22 @@ def _to_chunks(message: pb.RunResponse | pb.AttachResponse) -> Iterator[Chunk]:
         if gap:
             yield Chunk(offset=gap.stop, data=b"", stream=OutputStream.MERGED, gap=gap)
         return
-    if not message.runs:
-        yield Chunk(offset=message.offset, data=message.data, stream=OutputStream.MERGED, gap=gap)
-        return
+    streams = dict(_streams(message)) or {0: OutputStream.MERGED}
+    times = {time.offset - message.offset: to_datetime(time.printed_at) for time in message.times}
+    stream, printed_at = streams[0], None
+    starts = sorted(streams.keys() | times.keys())
+    for start, stop in zip(starts, [*starts[1:], len(message.data)], strict=True):
+        stream, printed_at = streams.get(start, stream), times.get(start, printed_at)
+        yield Chunk(message.offset + start, message.data[start:stop], stream, gap, printed_at)
+        gap = None
+
+
+def _streams(message: pb.RunResponse | pb.AttachResponse) -> Iterator[tuple[int, OutputStream]]:
+    """Where in the data another stream begins; nothing if they are merged."""
     start = 0
     for run in message.runs:
-        stop = start + run.length_bytes
-        piece = message.data[start:stop]
-        yield Chunk(offset=message.offset + start, data=piece, stream=OutputStream(run.stream), gap=gap)
-        start, gap = stop, None
+        yield start, OutputStream(run.stream)
+        start += run.length_bytes
 
 
 def to_process_info(process: process_pb.Process) -> ProcessInfo:
@@ -204,7 +211,7 @@ def to_datetime(timestamp: Timestamp) -> datetime:
 def to_timestamp(moment: datetime) -> Timestamp:
     """A point in time as the wire has it."""
     timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
+    timestamp.FromDatetime(moment.astimezone(UTC))
     return timestamp
 
 

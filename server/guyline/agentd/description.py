@@ -34,7 +34,7 @@ class Describer:
             store_id=keeper.store_id,
             instance_id=keeper.instance_id,
             version=self.version,
-            features=tuple(Feature(name=f.name, enabled=f.enabled, reason=f.reason) for f in self._journals.features()),
+            features=self._features(),
             limits=self._limits(),
             keeper_pid=keeper.keeper_pid,
             worker_pid=os.getpid(),
@@ -44,6 +44,11 @@ class Describer:
             running_processes=len(processes.running),
             journal_degraded=any(process.output.journal.is_degraded for process in processes),
         )
+
+    def _features(self) -> tuple[Feature, ...]:
+        journals = (Feature(name=f.name, enabled=f.enabled, reason=f.reason) for f in self._journals.features())
+        cgroup = Feature(name="process.cgroup", enabled=False, reason="commands share the agent's cgroup")
+        return (*journals, cgroup)
 
     def _limits(self) -> Limits:
         settings = self._settings

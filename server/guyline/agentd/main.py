@@ -42,7 +42,9 @@ from guyline.rpc.server import CannotListen, RpcServer, Tls
 from guyline.rpc.socket_path import SocketNotUsable
 from guyline.rpc.token import TokenAuthentication, TokenFile, TokenFileNotUsable
 
-_SWEEP_INTERVAL = 30.0  # seconds
+_LONGEST_SWEEP_INTERVAL = 30.0  # seconds
+_SHORTEST_SWEEP_INTERVAL = 0.1
+_TELL_ENDS_WITHIN = 1.0  # seconds
 _DESCRIPTORS_A_PROCESS = 5
 _DESCRIPTORS_BESIDES = 256
 
@@ -54,6 +56,7 @@ class Worker:
 
     def __init__(self, keeper: KeeperClient, processes: Processes) -> None:
         self.stopping = asyncio.Event()
+        self.is_end_of_agent = False  # rather than of this worker alone
         self._keeper = keeper
         self._processes = processes
 
@@ -65,6 +68,7 @@ class Worker:
         self._processes.refuse_starts()
 
     def stop(self) -> None:
+        self.is_end_of_agent = True
         self.stopping.set()
 
     def keeper_lost(self) -> None:
@@ -110,6 +114,8 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
         keeper.ready()
         log.info("serving", address=str(server.address), running=len(processes.running))
         await worker.stopping.wait()
+        if worker.is_end_of_agent:
+            await processes.ends_are_told(at_most=_TELL_ENDS_WITHIN)
 
 
 def _server(
@@ -157,10 +163,12 @@ def _bounds(settings: AgentSettings) -> Bounds:
 
 
 async def _sweep(processes: Processes) -> None:
+    a_tenth = processes.bounds.ended_retention / 10
+    interval = max(_SHORTEST_SWEEP_INTERVAL, min(a_tenth, _LONGEST_SWEEP_INTERVAL))
     while True:
         for _ in processes.sweep():
             await asyncio.sleep(0)
-        await asyncio.sleep(_SWEEP_INTERVAL)
+        await asyncio.sleep(interval)
 
 
 def _on_signals(stopping: asyncio.Event) -> None:

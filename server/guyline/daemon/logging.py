@@ -64,7 +64,7 @@ def bind_to_call(**fields: str) -> None:
 
 
 def configure_logging(*, log_format: LogFormat, level: LogLevel, descriptor: int = 2) -> LogSink:
-    """Sends all logs, those of libraries too, to ``descriptor``; returns what they go through. Called once, by ``main``.
+    """Sends all logs, those of libraries too, to ``descriptor``, and returns their sink. Called once, by ``main``.
 
     Args:
         log_format: ``auto`` is for people on a terminal, else JSON.

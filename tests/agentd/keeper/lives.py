@@ -110,6 +110,10 @@ class Reader:
                     self._grown.notify_all()
                 if why.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
+            except asyncio.CancelledError:
+                if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
+                    raise
+                continue  # a call that reached a server in its very last moment is cancelled by it
 
     async def _follow_once(self) -> None:
         request = AttachRequest(process_id=self._process_id, cursor=self._cursor)

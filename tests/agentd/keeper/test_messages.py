@@ -263,6 +263,10 @@ def test_what_was_queued_is_given_up_with_the_connection() -> None:
         while not pair.connection.has_queued:
             pair.connection.send(m.Forget("a"))
         pair.connection.send(m.Forget("a"), [reader])
+        held = len(proc.descriptors(os.getpid()))
+        pair.connection.close()
+
+        assert len(proc.descriptors(os.getpid())) == held - 2  # the copy, and the connection itself
 
 
 def test_what_a_dead_peer_had_sent_is_read_before_the_end() -> None:

@@ -13,18 +13,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from guyline.agentd.process import runs
+from guyline.agentd.process import runs, times
 from guyline.agentd.process.journal import Journal, Piece, Support
 from guyline.agentd.process.note import HEAD_BYTES, JournalNote
 from guyline.agentd.process.runs import Stream
-from tests.agentd.process.journal_parts import Outlet, Shelf, noise, pieces
+from tests.agentd.process.journal_parts import STARTED_AT, Outlet, Shelf, noise, pieces
 
 PRINTED = {Stream.STDOUT: noise(15_500, 1), Stream.STDERR: noise(40_500, 2)}
 TAKES = [(Stream.STDOUT, 15_000), (Stream.STDERR, 40_000), *((stream, 40) for _ in range(4) for stream in Stream)]
+TAKEN_UP_AT = STARTED_AT + 3600
 
 
 def main(missing: str) -> None:
-    runs._WORTH_REWRITING = 2
+    runs._WORTH_REWRITING = times._WORTH_REWRITING = 2
     lines = 0
     while dies(missing, lines):
         lines += 1
@@ -62,6 +63,7 @@ def work(shelf: Shelf, outlets: dict[Stream, int], to_keeper: int, lines: int) -
         journal._keep_note = lambda note: send(to_keeper, note)
         sys.settrace(killer(lines))
         for stream, at_most in TAKES:
+            shelf.time += 1
             journal.take(outlets[stream], stream, at_most=at_most)
         journal.shrink(HEAD_BYTES + 9_000)
         sys.settrace(None)
@@ -94,12 +96,15 @@ def killer(lines: int) -> Callable[[FrameType, str, Any], Any]:
 def go_on(shelf: Shelf, outlets: dict[Stream, int]) -> None:
     """The successor takes the rest; then nothing may be missing, doubled, or of the other stream."""
     journal = shelf.open()
+    taken = journal.size
+    shelf.time = TAKEN_UP_AT
     for stream, pipe in outlets.items():
         while journal.take(pipe, stream, at_most=7_000):
             pass
     assert journal.size == sum(map(len, PRINTED.values()))
     assert not shelf.note.gaps
     check(journal)
+    check_times(journal, taken)
     journal.close()
 
 
@@ -110,6 +115,13 @@ def check(journal: Journal) -> None:
     for stream, tail in tails.items():
         assert PRINTED[stream].endswith(tail)
     assert sum(map(len, tails.values())) == journal.size - max(journal.kept_from, HEAD_BYTES) > 4_000
+
+
+def check_times(journal: Journal, taken: int) -> None:
+    """What the dead worker took is dated to its life, and the rest to its successor's."""
+    for piece in pieces(journal):
+        marks = journal.times_between(piece.offset, piece.offset + len(piece.data)) if piece.data else ()
+        assert all((mark.printed_at >= TAKEN_UP_AT) == (mark.offset >= taken) for mark in marks)
 
 
 def divided(pieces: Iterable[Piece]) -> dict[Stream, bytes]:

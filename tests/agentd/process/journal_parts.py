@@ -15,6 +15,8 @@ from guyline.agentd.process.runs import Stream
 
 MIB = 1024 * 1024
 EVERYTHING = Support()
+STARTED_AT = 1_800_000_000.0
+"""When the process of a journal was started, in seconds since the epoch."""
 
 
 class Outlet:
@@ -55,6 +57,7 @@ class Shelf:
     note: JournalNote = NOTHING_LOST
     kept_bytes: int = 0
     now: float = 0.0
+    time: float = STARTED_AT
     notes: list[JournalNote] = field(default_factory=list)
 
     @property
@@ -71,11 +74,13 @@ class Shelf:
             pool=pool,
             bound=self.bound,
             separate=self.separate,
+            started_at=STARTED_AT,
             note=JournalNote.from_json(json.loads(json.dumps(self.note.to_json()))),
             keep_note=self._keep,
             kept_changed=self._kept_changed,
             support=self.support,
             clock=self._clock,
+            wall_clock=lambda: self.time,
         )
 
     def _keep(self, note: JournalNote) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import select
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -25,6 +26,7 @@ def main() -> None:
             "journal",
             bound=int(bound),
             separate=True,
+            started_at=time.time() - 1_000.0,  # so that the first byte has a time
             note=JournalNote.from_json(json.loads(note)),
             keep_note=lambda note: send(keeper, note.to_json()),
         )

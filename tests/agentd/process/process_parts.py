@@ -89,6 +89,11 @@ class Followed:
         return [run for message in self.messages for run in message.runs]
 
     @property
+    def times(self) -> list[tuple[int, float]]:
+        """From which offset on output was printed when, in seconds since the epoch."""
+        return [(time.offset, to_seconds(time.printed_at)) for message in self.messages for time in message.times]
+
+    @property
     def gaps(self) -> list[tuple[int, int]]:
         gaps = [message.control.gap for message in self.messages if message.control.HasField("gap")]
         return [(getattr(gap, "from"), gap.to) for gap in gaps]  # `from` is a word of the language
@@ -159,9 +164,16 @@ def a_line(followed: Followed) -> bool:
     return followed.data.endswith(b"\n")
 
 
-async def run(agent: RunningAgent, program: str | Sequence[str], *, metadata: Metadata = (), **fields: Any) -> Followed:
+async def run(
+    agent: RunningAgent,
+    program: str | Sequence[str],
+    *,
+    metadata: Metadata = (),
+    times: bool = False,
+    **fields: Any,
+) -> Followed:
     """Runs a command to its end."""
-    request = RunRequest(start=to_start(program, **fields))
+    request = RunRequest(start=to_start(program, **fields), times=times)
     return await follow(agent.processes.Run(request, metadata=metadata))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from guyline.agent.v1.agent_info_service_pb2 import UpgradeRequest
 from guyline.agent.v1.process_service_pb2 import (
     AttachRequest,
     ProcessServiceListRequest,
@@ -197,3 +198,11 @@ async def test_a_malformed_chat_is_refused_by_every_call(shared_agent: RunningAg
         refused = await refusal(call)
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert refused.fields == [f"metadata.{key}"]
+
+
+async def test_a_chat_may_not_replace_the_agents_code(shared_agent: RunningAgent) -> None:
+    """A model that runs commands has no business with the interpreter that the agent runs on."""
+    refused = await refusal(shared_agent.info.Upgrade(UpgradeRequest(), metadata=in_chat(ONE)))
+
+    assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+    assert (refused.reason, refused.facts["right"]) == ("RIGHT_MISSING", "administer")

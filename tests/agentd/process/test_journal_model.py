@@ -103,6 +103,10 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal = self.shelf.open()
 
     @rule()
+    def wait_a_second(self) -> None:
+        self.shelf.time += 1
+
+    @rule()
     def close(self) -> None:
         self.journal.close()
 
@@ -156,8 +160,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_byte_is_counted(self) -> None:
-        runs_path = self.shelf.path.with_name("journal.runs")
-        records = runs_path.stat().st_size if runs_path.exists() else 0
+        records = sum(path.stat().st_size for path in self.shelf.folder.glob("journal.*"))
         assert self.journal.size == len(self.printed)
         assert self.journal.kept_bytes == self.shelf.kept_bytes == self.kept_in_model() + records
 
@@ -183,6 +186,7 @@ SETTINGS = settings(max_examples=100, stateful_step_count=25, deadline=None)
 @pytest.mark.parametrize("machine", [JournalMachine, MergedJournalMachine, PlainJournalMachine])
 def test_a_journal_says_what_a_plain_model_says(machine: type[JournalMachine], monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes, losses, shrinking, crashes and reads in any order: each read byte is the printed one, each gap is real."""
-    monkeypatch.setattr("guyline.agentd.process.runs._WORTH_REWRITING", 4)
+    for module in ("runs", "times"):
+        monkeypatch.setattr(f"guyline.agentd.process.{module}._WORTH_REWRITING", 4)
 
     run_state_machine_as_test(machine, settings=SETTINGS)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def no_note(_note: JournalNote) -> None:
 
 def open_journal(journals: Journals, process_id: str, data: bytes = b"") -> Journal:
     """A journal with something on both streams, in this order: ``data``, then one byte of stderr."""
-    journal = journals.open(process_id, bound=MIB, separate=True, keep_note=no_note)
+    journal = journals.open(process_id, bound=MIB, separate=True, started_at=time.time(), keep_note=no_note)
     with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
         for outlet, printed in ((stdout, data), (stderr, b"!")):
             if data:
@@ -56,7 +57,7 @@ def test_a_new_worker_counts_what_its_predecessor_left(tmp_path: Path, journals:
     journals.close()
 
     successor = Journals(tmp_path / "journals")
-    journal = successor.open("one", bound=MIB, separate=True, keep_note=no_note)
+    journal = successor.open("one", bound=MIB, separate=True, started_at=time.time(), keep_note=no_note)
 
     assert successor.kept_bytes == 60_009
     assert everything(journal) == noise(60_000) + b"!"

@@ -1,6 +1,7 @@
 """The keeper's loop: one thread that waits for signals, for the worker's messages, and for the next thing due."""
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -23,6 +24,8 @@ RECORDS = "records.log"
 """The record log's name in the state directory."""
 _HOUSEKEEPING = 10.0
 """Seconds between looks at whether the log wants to be rewritten."""
+_MAKES_WAY_WITHIN = 15.0
+"""Seconds that an old worker has for its callers before it is killed for the new one's sake."""
 _ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _PASSED_ON = {signal.SIGUSR1}
 """To the worker, which then writes down what it is doing."""
@@ -54,6 +57,7 @@ class Keeper:
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
         self._next_housekeeping = time.monotonic() + _HOUSEKEEPING
         self._exit_code: int | None = None
+        self._kill_worker_at: float | None = None
         self._has_served = False  # whether a worker ever did: if none can, this agent is set up wrong
         for entry in self._commands.running:
             self._watch_if_no_child(entry)
@@ -62,6 +66,7 @@ class Keeper:
         """Returns the exit code for the whole agent."""
         if self._config.is_upgrade:
             self._worker.signal(signal.SIGTERM)  # the old code makes way; its successor gets everything
+            self._kill_worker_at = time.monotonic() + _MAKES_WAY_WITHIN
         while self._exit_code is None:
             self._start_worker_if_due()
             self._watch_worker()
@@ -74,6 +79,8 @@ class Keeper:
 
     def _until_due(self) -> float:
         due = [self._next_housekeeping]
+        if self._kill_worker_at is not None:
+            due.append(self._kill_worker_at)
         if self._shutdown:
             due.append(self._shutdown.due_at)
         elif self._worker.start_at is not None:
@@ -83,6 +90,9 @@ class Keeper:
     def _do_what_is_due(self) -> None:
         if self._shutdown:
             self._exit_code = self._shutdown.advance()
+        if self._kill_worker_at is not None and time.monotonic() >= self._kill_worker_at:
+            self._kill_worker_at = None
+            self._worker.signal(signal.SIGKILL)
         if time.monotonic() >= self._next_housekeeping:
             self._next_housekeeping = time.monotonic() + _HOUSEKEEPING
             if self._records.wants_rewrite:
@@ -132,6 +142,11 @@ class Keeper:
             received = connection.receive()
         except m.MalformedMessage as why:
             self._log.warning("message of the worker ignored", error=str(why))
+            return True
+        except m.DescriptorsLost as why:
+            self._log.error("no descriptors left", error=str(why))
+            if isinstance(why.message, m.Start):
+                self._worker.tell(m.Failed(why.message.process_id, errno.EMFILE))
             return True
         if received is None:
             return False
@@ -200,6 +215,7 @@ class Keeper:
             self._end(signal.Signals(number))
 
     def _on_worker_death(self, status: int) -> None:
+        self._kill_worker_at = None
         pid = self._worker.pid
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == CANNOT_SERVE and not self._has_served:
             self._exit_code = 1  # it has said why; nothing was started

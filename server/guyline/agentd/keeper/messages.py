@@ -22,12 +22,19 @@ FORMAT = 1
 
 _SEND_BUFFER_BYTES = 4 << 20
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python does not name it
-_TRUNCATED = socket.MSG_TRUNC | socket.MSG_CTRUNC
 _IN_MEMORY_FILE = b"\0"
 
 
 class MalformedMessage(Exception):
     """The peer sent something that is no message of this format."""
+
+
+class DescriptorsLost(Exception):
+    """A message came without its descriptors: this process has no room for more."""
+
+    def __init__(self, message: "Message") -> None:
+        super().__init__(f"no room for the descriptors of {type(message).__name__}")
+        self.message = message
 
 
 # From the worker.
@@ -243,6 +250,7 @@ class Connection:
         Raises:
             BlockingIOError: Nothing is there yet.
             MalformedMessage: The peer sent what is no message; its descriptors are closed.
+            DescriptorsLost: It came without (all of) its descriptors; the rest are closed.
         """
         descriptors = array.array("i")
         space = socket.CMSG_SPACE(MAX_DESCRIPTORS * descriptors.itemsize)
@@ -256,12 +264,15 @@ class Connection:
         if not data:
             return None
         try:
-            if flags & _TRUNCATED:
-                raise MalformedMessage("a message or its descriptors were cut off")
-            return decode(self._from_memory_file(received) if data == _IN_MEMORY_FILE else data), received
-        except MalformedMessage:
+            if flags & socket.MSG_TRUNC or (flags & socket.MSG_CTRUNC and data == _IN_MEMORY_FILE):
+                raise MalformedMessage("a message was cut off")
+            message = decode(self._from_memory_file(received) if data == _IN_MEMORY_FILE else data)
+            if flags & socket.MSG_CTRUNC:
+                raise DescriptorsLost(message)
+        except (MalformedMessage, DescriptorsLost):
             close_all(received)
             raise
+        return message, received
 
     def close(self) -> None:
         while self._queue:

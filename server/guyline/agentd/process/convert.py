@@ -12,6 +12,7 @@ from guyline.agentd.process.process import Process
 from guyline.agentd.process.runs import Run, Stream
 from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import Key, StartSpec
+from guyline.agentd.process.times import Mark
 from guyline.errors import InvalidInput, Violation
 
 MAX_COMMAND_BYTES = 131_000
@@ -19,6 +20,7 @@ MAX_ARGUMENTS_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 4096
 MAX_KEY_BYTES = 200
 LEAST_KEPT_BYTES = 1 << 20
+_LISTED_CHARACTERS = 1024
 DEFAULT_KEEPALIVE = 15.0
 
 _ENDED_BY = {
@@ -131,7 +133,7 @@ def _to_key(problems: _Problems, request: calls.StartRequest, path: str) -> Key 
         problems.add(f"{path}key.value", "is empty")
     if not request.key.HasField("created_at"):
         problems.add(f"{path}key.created_at", "is missing: the agent must know how old the key is")
-    return Key(value, request.key.created_at.seconds + request.key.created_at.nanos / 1e9)
+    return Key(value, to_moment(request.key.created_at))
 
 
 def to_keepalive(request: calls.RunRequest | calls.AttachRequest | calls.ProcessServiceWatchRequest) -> float:
@@ -161,6 +163,16 @@ def _to_seconds(field: str, duration: Duration, *, least: float) -> float:
     if not least <= seconds <= 600:
         raise InvalidInput(Violation(field, f"{seconds:g} s is not between {least:g} s and 10 min"))
     return seconds
+
+
+def to_listed_process(process: Process) -> pb.Process:
+    """The same, short enough to stand among a thousand others."""
+    message = to_process(process)
+    if len(message.command) + sum(map(len, message.argv)) > _LISTED_CHARACTERS:
+        message.abridged = True
+        message.command = message.command[:_LISTED_CHARACTERS]
+        message.argv[:] = [] if message.command else [" ".join(message.argv)[:_LISTED_CHARACTERS]]
+    return message
 
 
 def to_process(process: Process) -> pb.Process:
@@ -218,8 +230,17 @@ def to_runs(runs: Iterable[Run]) -> list[pb.OutputRun]:
     return [pb.OutputRun(stream=_STREAMS[run.stream], length_bytes=run.length_bytes) for run in runs]
 
 
+def to_times(marks: Iterable[Mark]) -> list[pb.OutputTime]:
+    return [pb.OutputTime(offset=mark.offset, printed_at=to_timestamp(mark.printed_at)) for mark in marks]
+
+
 def to_survivors(survivors: Iterable[Survivor]) -> list[calls.Survivor]:
     return [calls.Survivor(pid=survivor.pid, name=survivor.name) for survivor in survivors]
+
+
+def to_moment(timestamp: Timestamp) -> float:
+    """Seconds since the epoch."""
+    return timestamp.seconds + timestamp.nanos / 1e9
 
 
 def to_timestamp(seconds: float) -> Timestamp:

@@ -10,6 +10,7 @@ from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.exit import Exit
 from guyline.agentd.process.journal import PIECE_BYTES, Cold, Piece
 from guyline.agentd.process.runs import Run
+from guyline.agentd.process.times import Mark
 
 if TYPE_CHECKING:
     from guyline.agentd.process.process import Process
@@ -29,6 +30,7 @@ class Batch:
     offset: int
     data: bytes = b""
     runs: tuple[Run, ...] = ()
+    times: tuple[Mark, ...] = ()  # only if asked for
     gap: tuple[int, int] | None = None  # lies before ``data``
     exit: Exit | None = None  # nothing comes after it; never beside a gap
 
@@ -36,14 +38,18 @@ class Batch:
 class Follower:
     """One reader of one process. Iterate ``batches``; nothing here slows the process, unless it ``paces`` it.
 
-    A batch is told only once there is something to tell, or after ``quiet`` seconds.
+    A batch is told only once there is something to tell, or after ``quiet`` seconds. With ``times`` it says when its
+    data was printed.
     """
 
-    def __init__(self, process: "Process", position: int, *, snapshot: bool, quiet: float, paces: bool) -> None:
+    def __init__(
+        self, process: "Process", position: int, *, snapshot: bool, quiet: float, paces: bool, times: bool
+    ) -> None:
         self._process = process
         self._position = position
         self._until = process.output.journal.size if snapshot else None
         self._quiet = quiet
+        self._times = times
         self._pacing = process.output.pacing if paces else None
         self._ends_at: int | None = None  # once it has ended: a descendant may go on printing for ever
         self._version = -1
@@ -112,7 +118,13 @@ class Follower:
         self._version = version
         if piece.gap:
             self._process.metrics.gap()
-        return Batch(self._position, changed, piece.offset, piece.data, piece.runs, piece.gap, ended)
+        times = self._times_of(piece)
+        return Batch(self._position, changed, piece.offset, piece.data, piece.runs, times, piece.gap, ended)
+
+    def _times_of(self, piece: Piece) -> tuple[Mark, ...]:
+        if not (self._times and piece.data):
+            return ()
+        return self._process.output.journal.times_between(piece.offset, piece.offset + len(piece.data))
 
     async def _read(self) -> Piece:
         journal = self._process.output.journal

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from guyline.agentd.process.errors import OffsetOutOfRange
 from guyline.agentd.process.journal import PIECE_BYTES, Piece
+from guyline.agentd.process.times import Mark
 
 
 class GoneJournal:
@@ -24,6 +25,12 @@ class GoneJournal:
         if offset > self.size:
             raise OffsetOutOfRange(offset, self.size)
         return Piece(self.size, b"", gap=(offset, self.size) if offset < self.size else None)
+
+    def offset_since(self, _moment: float) -> int:
+        return 0  # nobody knows when any of it was printed, so all of it is announced as gone
+
+    def times_between(self, _start: int, _end: int) -> tuple[Mark, ...]:
+        return ()
 
     def close(self) -> None:
         """There is nothing to close."""

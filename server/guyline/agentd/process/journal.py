@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from guyline.agentd.process.errors import OffsetOutOfRange
 from guyline.agentd.process.filepool import FilePool
 from guyline.agentd.process.note import HEAD_BYTES, JournalNote
 from guyline.agentd.process.runs import RUNS_SUFFIX, Run, RunLog, Stream
+from guyline.agentd.process.times import TIMES_SUFFIX, Mark, TimeLog
 from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, size_of
 from guyline.agentd.system.holes import punch_hole
 from guyline.agentd.system.pipes import grow_pipe, ready_bytes
@@ -99,8 +101,9 @@ class Journal:
 
     No failure of the disk stops the process: what cannot be stored is read, dropped and noted as a gap.
 
-    There is no file before the first byte, and no descriptor before the first use. Not for several threads, and
-    nothing waits for a pipe; see `read` for the disk. `close` ends the use of descriptors, `remove` everything.
+    There is no file before the first byte, and no descriptor before the first use. Beside the file may lie those of a
+    `RunLog` and a `TimeLog`, counted as kept. Not for several threads, and nothing waits for a pipe; see `read` for the
+    disk. `close` ends the use of descriptors, `remove` everything.
     """
 
     def __init__(
@@ -110,12 +113,14 @@ class Journal:
         pool: FilePool,
         bound: int,
         separate: bool,
+        started_at: float,
         note: JournalNote,
         keep_note: Callable[[JournalNote], None],
         kept_changed: Callable[[int], None],
         support: Support = Support(),
         buffer: bytearray | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
         self._pool = pool
@@ -130,6 +135,8 @@ class Journal:
 
         self._file: int | None = None
         self._runs = RunLog(path.with_name(path.name + RUNS_SUFFIX), pool) if separate else None
+        times = path.with_name(path.name + TIMES_SUFFIX)
+        self._times = TimeLog(times, pool, started_at=started_at, clock=wall_clock)
         self._freed_to = HEAD_BYTES  # up to here nothing of the file's middle takes room
         self._counted = 0  # what `kept_changed` was told
         self._retry_at = 0.0
@@ -205,6 +212,23 @@ class Journal:
         """As `read`, but waits for the disk, and everything with it."""
         return self._read(offset, at_most, lambda file, start, length: os.pread(file, length, start))
 
+    def offset_since(self, moment: float) -> int:
+        """Where the first output begins that was printed at ``moment`` (since the epoch) or later, to the second.
+
+        The end if there is none.
+
+        Raises:
+            OSError: No descriptor is left.
+        """
+        with suppress(FileNotFoundError):  # of what was never stored, the process's start is all that is known
+            self._open()
+        offset = self._times.since(moment)
+        return self._size if offset is None else offset
+
+    def times_between(self, start: int, end: int) -> tuple[Mark, ...]:
+        """When the bytes of a piece that was just read were printed; the first mark is at ``start``."""
+        return self._times.between(start, end)
+
     def shrink(self, to_bytes: int) -> None:
         """Gives up the oldest output until at most ``to_bytes`` are kept; the head stays in any case."""
         if self.kept_bytes <= to_bytes:
@@ -218,6 +242,7 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+        self._times.close()
         if self._runs:
             self._runs.close()
 
@@ -225,6 +250,7 @@ class Journal:
         """Returns the files to the pool. Nothing else may be called afterwards."""
         self.close()
         self._pool.recycle(self.path)
+        self._times.remove()
         if self._runs:
             self._runs.remove()
         self._kept_changed(-self._counted)
@@ -248,14 +274,18 @@ class Journal:
         self._counted = kept_bytes
 
     def _record_bytes(self) -> int:
-        return self._runs.stored_bytes if self._runs else 0
+        return self._times.stored_bytes + (self._runs.stored_bytes if self._runs else 0)
 
     def _store(self, pipe: int, stream: Stream, at_most: int) -> int:
-        if (self._file is None or (self._runs and self._runs.current is not stream)) and ready_bytes(pipe) == 0:
+        is_due = self._times.is_due
+        writes_first = self._file is None or is_due or (self._runs and self._runs.current is not stream)
+        if writes_first and ready_bytes(pipe) == 0:
             return 0  # the end needs no file and no record
         file = self._open_or_create()
         if self._runs:
             self._runs.mark(self._size, stream)
+        if is_due:
+            self._times.mark(self._size)
         stored, lost = self._move(pipe, file, self._size, at_most)
         self._size += stored
         if lost:
@@ -304,6 +334,7 @@ class Journal:
     def _open(self) -> int:
         """Opens the file, and frees what an earlier worker had given up when it was killed."""
         if self._file is None:
+            self._times.load(self._size)
             if self._runs:
                 self._runs.load(self._size)
             self._file = open_private(self.path)
@@ -336,6 +367,7 @@ class Journal:
         self._free(file)
         if self._support.no_punch_hole:
             self._replace(file)
+        self._times.forget(kept_from)
         if self._runs:
             self._runs.forget(kept_from)
 

@@ -8,6 +8,7 @@ from guyline.agentd.process.filepool import DRAFT_SUFFIX, FilePool
 from guyline.agentd.process.journal import PIECE_BYTES, Journal, Support
 from guyline.agentd.process.note import NOTHING_LOST, JournalNote
 from guyline.agentd.process.runs import RUNS_SUFFIX
+from guyline.agentd.process.times import TIMES_SUFFIX
 from guyline.agentd.system.files import make_private_directory
 from guyline.agentd.system.holes import why_no_holes
 from guyline.agentd.system.splice import why_no_splice
@@ -17,6 +18,7 @@ QUOTA_BYTES = 1024 * 1024 * 1024
 
 _POOLED_FILES = 32
 _POOL_NAME = "pool"
+_BESIDE = (RUNS_SUFFIX, TIMES_SUFFIX)  # what a journal's files end in, besides the one with the bytes
 
 
 class Feature(NamedTuple):
@@ -54,13 +56,14 @@ class Journals:
         *,
         bound: int,
         separate: bool,
+        started_at: float,
         keep_note: Callable[[JournalNote], None],
         note: JournalNote = NOTHING_LOST,
     ) -> Journal:
         """The journal of a process, new or as an earlier worker left it; `remove` or `close` ends it. Once for each id.
 
-        It touches no disk beyond looking for the file. ``bound`` and ``separate`` must be the same each time, and
-        ``note`` the last that was kept.
+        It touches no disk beyond looking for the file. ``bound``, ``separate`` and ``started_at`` (since the epoch)
+        must be the same each time, and ``note`` the last that was kept.
         """
         assert process_id not in self._journals, "one journal has one owner"
         journal = Journal(
@@ -68,6 +71,7 @@ class Journals:
             pool=self._pool,
             bound=bound,
             separate=separate,
+            started_at=started_at,
             note=note,
             keep_note=keep_note,
             support=self._support,
@@ -82,8 +86,8 @@ class Journals:
         if journal := self._journals.pop(process_id, None):
             journal.remove()
             return
-        self._pool.recycle(self._path(process_id))
-        self._pool.recycle(self._path(process_id + RUNS_SUFFIX))
+        for suffix in ("", *_BESIDE):
+            self._pool.recycle(self._path(process_id + suffix))
 
     def over_quota(self) -> int:
         """How many bytes more than the quota are kept; 0 if it holds."""
@@ -92,7 +96,7 @@ class Journals:
     def names_on_disk(self) -> set[str]:
         """The ids of all journals that there are, opened or not: at a start, what an earlier agent may have left."""
         names = {path.name for path in self._folder.iterdir()} - {_POOL_NAME}
-        return {name.removesuffix(RUNS_SUFFIX) for name in names}
+        return {name.removesuffix(RUNS_SUFFIX).removesuffix(TIMES_SUFFIX) for name in names}
 
     def features(self) -> tuple[Feature, ...]:
         """What the folder's file system can do for journals, as tried at the start."""

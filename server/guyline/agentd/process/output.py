@@ -54,6 +54,10 @@ class Output:
         return bool(self._pipes)
 
     @property
+    def is_followed(self) -> bool:
+        return bool(self._bells)
+
+    @property
     def is_stuck(self) -> bool:
         """Whether there may be output in the pipes that cannot be taken at the moment."""
         return self._retry is not None

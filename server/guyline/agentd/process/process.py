@@ -127,9 +127,11 @@ class Process:
         """Whether it waits for its reader (PAUSE), rather than lose output."""
         return self.origin.pause and not self.note.pace_lost
 
-    def follow(self, position: int, *, snapshot: bool = False, quiet: float, paces: bool = False) -> Follower:
+    def follow(
+        self, position: int, *, snapshot: bool = False, quiet: float, paces: bool = False, times: bool = False
+    ) -> Follower:
         """A reader of its own, from ``position`` on. See ``Follower``."""
-        return Follower(self, position, snapshot=snapshot, quiet=quiet, paces=paces)
+        return Follower(self, position, snapshot=snapshot, quiet=quiet, paces=paces, times=times)
 
     async def wait(self) -> Exit:
         """Returns the exit once there is one. Cancelling is safe."""
@@ -199,8 +201,9 @@ class Process:
         if self.exit is None and self._seen:
             self.exit = self._seen
             self._settled.set()
-            self._report(self._seen)
             self.has_changed()
+            # After this step of the loop, in which the followers are told: nobody waits for a log line.
+            asyncio.get_running_loop().call_soon(self._report, self._seen)
             self._reach("exit.told")
 
     def _report(self, exit_: Exit) -> None:

@@ -32,6 +32,8 @@ from guyline.agentd.process.tasks import Tasks
 from guyline.daemon.caller import Caller
 from guyline.errors import GuylineError, ShuttingDown
 
+_LOOK_AGAIN = 0.01  # seconds
+
 
 class Keeper(Protocol):
     """What is asked of the keeper; see ``keeper.client.KeeperClient``."""
@@ -142,6 +144,14 @@ class Processes:
         """From now on nothing is started: the agent ends."""
         self._is_closing = True
 
+    async def ends_are_told(self, *, at_most: float) -> None:
+        """Waits until every process has ended and its followers know, or ``at_most`` seconds."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + at_most
+        # No single event says this, and it is asked once in an agent's life.
+        while any(map(_is_untold, self)) and loop.time() < latest:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(_LOOK_AGAIN)
+
     def get(self, process_id: str, caller: Caller) -> Process:
         """Raises ProcessNotFound also for one that is another chat's."""
         process = self._processes.get(process_id)
@@ -243,6 +253,7 @@ class Processes:
             process_id,
             bound=origin.kept_bytes,
             separate=origin.separate,
+            started_at=process.started_at,
             note=process.note.journal,
             keep_note=process.keep_journal_note,
         )
@@ -307,6 +318,10 @@ class Processes:
         if process.origin.key:
             self._keys.remove(process.origin.chat_id, process.origin.key)
         self._keeper.forget(process.process_id)
+
+
+def _is_untold(process: Process) -> bool:
+    return process.is_running or process.output.is_followed
 
 
 async def _outcome(use: Use) -> Process:

@@ -1,9 +1,6 @@
 """Which stream each byte of a journal came from, when stdout and stderr share one."""
 
 import enum
-import errno
-import os
-import sys
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -13,12 +10,11 @@ from pathlib import Path
 
 from guyline.agentd.process.filepool import FilePool
 from guyline.agentd.process.note import HEAD_BYTES
-from guyline.agentd.system.files import is_storage_failure, open_private, size_of
+from guyline.agentd.process.records import RecordFile
 
 MAX_RUNS = 64 * 1024
 """So many changes between the streams are kept of one journal: half a MiB."""
 
-_RECORD_BYTES = 8
 _WORTH_REWRITING = 512  # records: one page of the disk
 
 
@@ -42,39 +38,34 @@ RUNS_SUFFIX = ".runs"
 
 
 class RunLog:
-    """Where in a journal the stream changes: a file of records beside it, and the same records in memory.
+    """Where in a journal the stream changes: records in a file beside it, and in memory.
 
-    A record is written before the first byte behind it is taken: its offset in the journal, shifted left by one, with
-    the lowest bit set for STDERR, in eight bytes of the machine's order. Before the first record everything is STDOUT,
-    so that a process that never uses the other needs no file. Of several records at one offset the last one counts:
-    that is what a crash between record and byte leaves.
+    A record is the offset in the journal, shifted left by one, with the lowest bit set for STDERR. Before the first
+    record everything is STDOUT, so that a process that never uses the other needs no file. Of several records at one
+    offset the last one counts: that is what a crash between record and byte leaves.
 
     Not for several threads. Every method that opens the file may raise OSError: no descriptor is left.
     """
 
     def __init__(self, path: Path, pool: FilePool) -> None:
-        self._path = path
-        self._pool = pool
-        self._file: int | None = None
-        self._records: array[int] = array("Q")
-        self.stored_bytes = size_of(path)  # what the records take on disk
+        self._file = RecordFile(path, pool)
+
+    @property
+    def stored_bytes(self) -> int:
+        """What the records take on disk."""
+        return self._file.stored_bytes
+
+    @property
+    def _records(self) -> "array[int]":
+        return self._file.words
 
     def load(self, size: int) -> None:
         """Reads what an earlier worker wrote of a journal that now has ``size`` bytes; loads once until closed.
 
-        A last record that is torn, and those behind the end, which a lost page cache can leave, are cut off.
+        Records behind the end, which a lost page cache can leave, are cut off.
         """
-        if self._file is not None:
-            return
-        try:
-            self._file = open_private(self._path)
-        except FileNotFoundError:
-            return
-        stored = os.pread(self._file, os.fstat(self._file).st_size, 0)
-        records = array("Q", stored[: len(stored) // _RECORD_BYTES * _RECORD_BYTES])
-        self._records = records[: bisect_right(records, _record(size, Stream.STDERR))]
-        self.stored_bytes = len(self._records) * _RECORD_BYTES
-        os.ftruncate(self._file, self.stored_bytes)
+        if not self._file.is_loaded and self._file.load():
+            self._file.cut(bisect_right(self._records, _record(size, Stream.STDERR)))
 
     @property
     def current(self) -> Stream:
@@ -94,12 +85,7 @@ class RunLog:
         """
         if self.current is stream:
             return
-        if self._file is None:
-            self._file = self._pool.take(self._path)
-        record = _record(offset, stream)
-        _write(self._file, record.to_bytes(_RECORD_BYTES, sys.byteorder), self.stored_bytes)
-        self._records.append(record)
-        self.stored_bytes += _RECORD_BYTES
+        self._file.append(_record(offset, stream))
 
     def between(self, start: int, end: int) -> tuple[Run, ...]:
         """How the bytes from ``start`` to ``end`` divide. Both must be kept, with all that is between them."""
@@ -120,28 +106,15 @@ class RunLog:
         covering = bisect_right(self._records, _record(kept_from, Stream.STDERR)) - 1
         if covering - head < _WORTH_REWRITING:
             return
-        records = self._records[:head] + self._records[covering:]
-        try:
-            with self._pool.replacing(self._path) as file:
-                _write(file, records.tobytes(), 0)
-        except OSError as why:
-            if not is_storage_failure(why):
-                raise
-            return
-        self.close()
-        self._file, self._records, self.stored_bytes = file, records, len(records) * _RECORD_BYTES
+        self._file.replace(self._records[:head] + self._records[covering:])
 
     def close(self) -> None:
         """Gives back the descriptor and the memory; `load` gets them again."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        self._records = array("Q")
+        self._file.close()
 
     def remove(self) -> None:
         """Returns the file to the pool."""
-        self.close()
-        self._pool.recycle(self._path)
+        self._file.remove()
 
 
 def _record(offset: int, stream: Stream) -> int:
@@ -150,8 +123,3 @@ def _record(offset: int, stream: Stream) -> int:
 
 def _stream(record: int) -> Stream:
     return Stream.STDERR if record & 1 else Stream.STDOUT
-
-
-def _write(file: int, data: bytes, offset: int) -> None:
-    if os.pwrite(file, data, offset) < len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # what fitted is overwritten by the next attempt

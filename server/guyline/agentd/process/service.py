@@ -21,6 +21,7 @@ from guyline.rpc.cursor import Cursor
 from guyline.stream.v1 import stream_pb2
 
 DEFAULT_MAX_ENDED = 10
+MOST_ENDED = 1000
 MOST_EVENTS_BYTES = 1 << 20
 """What one message of Watch holds: many a gRPC client takes no more than 4 MiB."""
 
@@ -67,7 +68,7 @@ class ProcessService(ProcessServiceServicer):
         started = await self._start(request.start, context, path="start.", pause=True)
         process = started.process
         first = pb.RunResponse(attached=started.attached, instance_id=self._instance_id)
-        async with aclosing(process.follow(0, quiet=keepalive, paces=True).batches()) as batches:
+        async with aclosing(process.follow(0, quiet=keepalive, paces=True, times=request.times).batches()) as batches:
             async for batch in batches:
                 yield _fill(first, process, batch)
                 first = pb.RunResponse()
@@ -83,9 +84,9 @@ class ProcessService(ProcessServiceServicer):
         seen = sorted(self._processes.seen_by(caller_of(context)), key=lambda process: -process.origin.sequence)
         running = [process for process in seen if process.is_running]
         ended = [process for process in seen if not process.is_running]
-        at_most = request.max_ended if request.HasField("max_ended") else DEFAULT_MAX_ENDED
+        at_most = min(request.max_ended, MOST_ENDED) if request.HasField("max_ended") else DEFAULT_MAX_ENDED
         return pb.ProcessServiceListResponse(
-            processes=map(convert.to_process, running + ended[:at_most]), ended_total=len(ended)
+            processes=map(convert.to_listed_process, running + ended[:at_most]), ended_total=len(ended)
         )
 
     async def Watch(
@@ -149,14 +150,16 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
         position = request.from_offset
     elif request.HasField("tail_bytes"):
         position = max(0, size - request.tail_bytes)
+    elif request.HasField("since"):
+        position = process.output.journal.offset_since(convert.to_moment(request.since))
     else:
         position = 0
-    return process.follow(position, snapshot=request.snapshot, quiet=quiet, paces=request.paces)
+    return process.follow(position, snapshot=request.snapshot, quiet=quiet, paces=request.paces, times=request.times)
 
 
 def _in_messages(batch: WatchBatch) -> Iterator[tuple[list[pb.ProcessEvent], bool]]:
     """What each message holds, and whether it is the last one. A single event may be larger than the bound."""
-    put = (pb.ProcessEvent(put=convert.to_process(process)) for process in batch.put)
+    put = (pb.ProcessEvent(put=convert.to_listed_process(process)) for process in batch.put)
     removed = (pb.ProcessEvent(removed=process_id) for process_id in batch.removed)
     events: list[pb.ProcessEvent] = []
     size = 0
@@ -176,6 +179,7 @@ def _fill(response: Response, process: Process, batch: Batch) -> Response:
     if batch.data:
         response.data = batch.data
         response.runs.extend(convert.to_runs(batch.runs))
+        response.times.extend(convert.to_times(batch.times))
     if batch.changed:
         response.process.CopyFrom(convert.to_process(process))
     if batch.gap:

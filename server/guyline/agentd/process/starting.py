@@ -104,9 +104,10 @@ class Starter:
         except KeeperGone as why:
             raise KeeperLost from why
         except OSError as why:
-            if not origin.key:
+            failure = spawn_failure(origin, why.errno or errno.EINVAL)
+            if not origin.key or isinstance(failure, SystemExhausted):  # that may pass: the same key may try again
                 self._keeper.forget(origin.process_id)
-            raise spawn_failure(origin, why.errno or errno.EINVAL) from why
+            raise failure from why
         self._reach("start.answered")
 
 

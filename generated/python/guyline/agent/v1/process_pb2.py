@@ -26,33 +26,35 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eguyline/agent/v1/process.proto\x12\x10guyline.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x04\n\x07Process\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32\x1e.guyline.agent.v1.ProcessStateR\x05state\x12\x18\n\x07\x63ommand\x18\x03 \x01(\tR\x07\x63ommand\x12\x12\n\x04\x61rgv\x18\x04 \x03(\tR\x04\x61rgv\x12\x1c\n\tdirectory\x18\x05 \x01(\tR\tdirectory\x12\x17\n\x07\x63hat_id\x18\x06 \x01(\tR\x06\x63hatId\x12\x1e\n\nbackground\x18\x07 \x01(\x08R\nbackground\x12=\n\x0boutput_mode\x18\x08 \x01(\x0e\x32\x1c.guyline.agent.v1.OutputModeR\noutputMode\x12\x37\n\twhen_full\x18\t \x01(\x0e\x32\x1a.guyline.agent.v1.WhenFullR\x08whenFull\x12\x10\n\x03pid\x18\n \x01(\rR\x03pid\x12\x1a\n\x08sequence\x18\x0b \x01(\x04R\x08sequence\x12\x39\n\nstarted_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12!\n\x0coutput_bytes\x18\r \x01(\x04R\x0boutputBytes\x12\x1b\n\tkept_from\x18\x0e \x01(\x04R\x08keptFrom\x12\x1f\n\x0boutput_open\x18\x0f \x01(\x08R\noutputOpen\x12)\n\x10journal_degraded\x18\x10 \x01(\x08R\x0fjournalDegraded\x12*\n\x04\x65xit\x18\x11 \x01(\x0b\x32\x16.guyline.agent.v1.ExitR\x04\x65xit\"\xee\x03\n\x04\x45xit\x12\x14\n\x04\x63ode\x18\x01 \x01(\x05H\x00R\x04\x63ode\x12\x18\n\x06signal\x18\x02 \x01(\x05H\x00R\x06signal\x12\x38\n\x07unknown\x18\x03 \x01(\x0e\x32\x1c.guyline.agent.v1.UnknownEndH\x00R\x07unknown\x12\x34\n\x08\x65nded_by\x18\x04 \x01(\x0e\x32\x19.guyline.agent.v1.EndedByR\x07\x65ndedBy\x12\x35\n\x08\x65nded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12\x34\n\x08user_cpu\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07userCpu\x12\x38\n\nsystem_cpu\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\tsystemCpu\x12*\n\x11peak_memory_bytes\x18\x08 \x01(\x04R\x0fpeakMemoryBytes\x12\x1f\n\x0b\x63ore_dumped\x18\t \x01(\x08R\ncoreDumped\x12H\n\x10\x64\x65scendants_left\x18\n \x03(\x0e\x32\x1d.guyline.agent.v1.DescendantsR\x0f\x64\x65scendantsLeftB\x08\n\x06status\"f\n\tOutputRun\x12\x36\n\x06stream\x18\x01 \x01(\x0e\x32\x1e.guyline.agent.v1.OutputStreamR\x06stream\x12!\n\x0clength_bytes\x18\x02 \x01(\x04R\x0blengthBytes\"a\n\x0eIdempotencyKey\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\x12\x39\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt*}\n\x0cProcessState\x12\x1d\n\x19PROCESS_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15PROCESS_STATE_RUNNING\x10\x01\x12\x18\n\x14PROCESS_STATE_EXITED\x10\x02\x12\x19\n\x15PROCESS_STATE_UNKNOWN\x10\x03*b\n\nUnknownEnd\x12\x1b\n\x17UNKNOWN_END_UNSPECIFIED\x10\x00\x12\x1b\n\x17UNKNOWN_END_KEEPER_LOST\x10\x01\x12\x1a\n\x16UNKNOWN_END_AGENT_LOST\x10\x02*\x93\x01\n\x07\x45ndedBy\x12\x18\n\x14\x45NDED_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDED_BY_ITSELF\x10\x01\x12\x13\n\x0f\x45NDED_BY_CALLER\x10\x02\x12\x17\n\x13\x45NDED_BY_TIME_LIMIT\x10\x03\x12\x12\n\x0e\x45NDED_BY_AGENT\x10\x04\x12\x17\n\x13\x45NDED_BY_OOM_KILLER\x10\x05*r\n\x0b\x44\x65scendants\x12\x1b\n\x17\x44\x45SCENDANTS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x45SCENDANTS_GROUP\x10\x01\x12\x17\n\x13\x44\x45SCENDANTS_SESSION\x10\x02\x12\x16\n\x12\x44\x45SCENDANTS_CGROUP\x10\x03*[\n\nOutputMode\x12\x1b\n\x17OUTPUT_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_MODE_MERGED\x10\x01\x12\x18\n\x14OUTPUT_MODE_SEPARATE\x10\x02*U\n\x08WhenFull\x12\x19\n\x15WHEN_FULL_UNSPECIFIED\x10\x00\x12\x19\n\x15WHEN_FULL_DROP_OLDEST\x10\x01\x12\x13\n\x0fWHEN_FULL_PAUSE\x10\x02*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eguyline/agent/v1/process.proto\x12\x10guyline.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x05\n\x07Process\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32\x1e.guyline.agent.v1.ProcessStateR\x05state\x12\x18\n\x07\x63ommand\x18\x03 \x01(\tR\x07\x63ommand\x12\x12\n\x04\x61rgv\x18\x04 \x03(\tR\x04\x61rgv\x12\x1c\n\tdirectory\x18\x05 \x01(\tR\tdirectory\x12\x17\n\x07\x63hat_id\x18\x06 \x01(\tR\x06\x63hatId\x12\x1e\n\nbackground\x18\x07 \x01(\x08R\nbackground\x12=\n\x0boutput_mode\x18\x08 \x01(\x0e\x32\x1c.guyline.agent.v1.OutputModeR\noutputMode\x12\x37\n\twhen_full\x18\t \x01(\x0e\x32\x1a.guyline.agent.v1.WhenFullR\x08whenFull\x12\x10\n\x03pid\x18\n \x01(\rR\x03pid\x12\x1a\n\x08sequence\x18\x0b \x01(\x04R\x08sequence\x12\x39\n\nstarted_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12!\n\x0coutput_bytes\x18\r \x01(\x04R\x0boutputBytes\x12\x1b\n\tkept_from\x18\x0e \x01(\x04R\x08keptFrom\x12\x1f\n\x0boutput_open\x18\x0f \x01(\x08R\noutputOpen\x12)\n\x10journal_degraded\x18\x10 \x01(\x08R\x0fjournalDegraded\x12*\n\x04\x65xit\x18\x11 \x01(\x0b\x32\x16.guyline.agent.v1.ExitR\x04\x65xit\x12\x1a\n\x08\x61\x62ridged\x18\x12 \x01(\x08R\x08\x61\x62ridged\"\xee\x03\n\x04\x45xit\x12\x14\n\x04\x63ode\x18\x01 \x01(\x05H\x00R\x04\x63ode\x12\x18\n\x06signal\x18\x02 \x01(\x05H\x00R\x06signal\x12\x38\n\x07unknown\x18\x03 \x01(\x0e\x32\x1c.guyline.agent.v1.UnknownEndH\x00R\x07unknown\x12\x34\n\x08\x65nded_by\x18\x04 \x01(\x0e\x32\x19.guyline.agent.v1.EndedByR\x07\x65ndedBy\x12\x35\n\x08\x65nded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12\x34\n\x08user_cpu\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07userCpu\x12\x38\n\nsystem_cpu\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\tsystemCpu\x12*\n\x11peak_memory_bytes\x18\x08 \x01(\x04R\x0fpeakMemoryBytes\x12\x1f\n\x0b\x63ore_dumped\x18\t \x01(\x08R\ncoreDumped\x12H\n\x10\x64\x65scendants_left\x18\n \x03(\x0e\x32\x1d.guyline.agent.v1.DescendantsR\x0f\x64\x65scendantsLeftB\x08\n\x06status\"f\n\tOutputRun\x12\x36\n\x06stream\x18\x01 \x01(\x0e\x32\x1e.guyline.agent.v1.OutputStreamR\x06stream\x12!\n\x0clength_bytes\x18\x02 \x01(\x04R\x0blengthBytes\"_\n\nOutputTime\x12\x16\n\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x39\n\nprinted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tprintedAt\"a\n\x0eIdempotencyKey\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\x12\x39\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt*}\n\x0cProcessState\x12\x1d\n\x19PROCESS_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15PROCESS_STATE_RUNNING\x10\x01\x12\x18\n\x14PROCESS_STATE_EXITED\x10\x02\x12\x19\n\x15PROCESS_STATE_UNKNOWN\x10\x03*b\n\nUnknownEnd\x12\x1b\n\x17UNKNOWN_END_UNSPECIFIED\x10\x00\x12\x1b\n\x17UNKNOWN_END_KEEPER_LOST\x10\x01\x12\x1a\n\x16UNKNOWN_END_AGENT_LOST\x10\x02*\x93\x01\n\x07\x45ndedBy\x12\x18\n\x14\x45NDED_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDED_BY_ITSELF\x10\x01\x12\x13\n\x0f\x45NDED_BY_CALLER\x10\x02\x12\x17\n\x13\x45NDED_BY_TIME_LIMIT\x10\x03\x12\x12\n\x0e\x45NDED_BY_AGENT\x10\x04\x12\x17\n\x13\x45NDED_BY_OOM_KILLER\x10\x05*r\n\x0b\x44\x65scendants\x12\x1b\n\x17\x44\x45SCENDANTS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x45SCENDANTS_GROUP\x10\x01\x12\x17\n\x13\x44\x45SCENDANTS_SESSION\x10\x02\x12\x16\n\x12\x44\x45SCENDANTS_CGROUP\x10\x03*[\n\nOutputMode\x12\x1b\n\x17OUTPUT_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_MODE_MERGED\x10\x01\x12\x18\n\x14OUTPUT_MODE_SEPARATE\x10\x02*U\n\x08WhenFull\x12\x19\n\x15WHEN_FULL_UNSPECIFIED\x10\x00\x12\x19\n\x15WHEN_FULL_DROP_OLDEST\x10\x01\x12\x13\n\x0fWHEN_FULL_PAUSE\x10\x02*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'guyline.agent.v1.process_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROCESSSTATE']._serialized_start=1456
-  _globals['_PROCESSSTATE']._serialized_end=1581
-  _globals['_UNKNOWNEND']._serialized_start=1583
-  _globals['_UNKNOWNEND']._serialized_end=1681
-  _globals['_ENDEDBY']._serialized_start=1684
-  _globals['_ENDEDBY']._serialized_end=1831
-  _globals['_DESCENDANTS']._serialized_start=1833
-  _globals['_DESCENDANTS']._serialized_end=1947
-  _globals['_OUTPUTMODE']._serialized_start=1949
-  _globals['_OUTPUTMODE']._serialized_end=2040
-  _globals['_WHENFULL']._serialized_start=2042
-  _globals['_WHENFULL']._serialized_end=2127
-  _globals['_OUTPUTSTREAM']._serialized_start=2129
-  _globals['_OUTPUTSTREAM']._serialized_end=2226
+  _globals['_PROCESSSTATE']._serialized_start=1581
+  _globals['_PROCESSSTATE']._serialized_end=1706
+  _globals['_UNKNOWNEND']._serialized_start=1708
+  _globals['_UNKNOWNEND']._serialized_end=1806
+  _globals['_ENDEDBY']._serialized_start=1809
+  _globals['_ENDEDBY']._serialized_end=1956
+  _globals['_DESCENDANTS']._serialized_start=1958
+  _globals['_DESCENDANTS']._serialized_end=2072
+  _globals['_OUTPUTMODE']._serialized_start=2074
+  _globals['_OUTPUTMODE']._serialized_end=2165
+  _globals['_WHENFULL']._serialized_start=2167
+  _globals['_WHENFULL']._serialized_end=2252
+  _globals['_OUTPUTSTREAM']._serialized_start=2254
+  _globals['_OUTPUTSTREAM']._serialized_end=2351
   _globals['_PROCESS']._serialized_start=118
-  _globals['_PROCESS']._serialized_end=754
-  _globals['_EXIT']._serialized_start=757
-  _globals['_EXIT']._serialized_end=1251
-  _globals['_OUTPUTRUN']._serialized_start=1253
-  _globals['_OUTPUTRUN']._serialized_end=1355
-  _globals['_IDEMPOTENCYKEY']._serialized_start=1357
-  _globals['_IDEMPOTENCYKEY']._serialized_end=1454
+  _globals['_PROCESS']._serialized_end=782
+  _globals['_EXIT']._serialized_start=785
+  _globals['_EXIT']._serialized_end=1279
+  _globals['_OUTPUTRUN']._serialized_start=1281
+  _globals['_OUTPUTRUN']._serialized_end=1383
+  _globals['_OUTPUTTIME']._serialized_start=1385
+  _globals['_OUTPUTTIME']._serialized_end=1480
+  _globals['_IDEMPOTENCYKEY']._serialized_start=1482
+  _globals['_IDEMPOTENCYKEY']._serialized_end=1579
 # @@protoc_insertion_point(module_scope)

@@ -122,7 +122,9 @@ class _DescendantsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Descendan
     DESCENDANTS_SESSION: _Descendants.ValueType  # 2
     """In its session, but in another group (a shell's background job)."""
     DESCENDANTS_CGROUP: _Descendants.ValueType  # 3
-    """In its cgroup, but in another session."""
+    """In its cgroup, but in another session. Only if it has one of its own: see the feature
+    `process.cgroup`.
+    """
 
 class Descendants(_Descendants, metaclass=_DescendantsEnumTypeWrapper):
     """Where descendants of an ended process were found."""
@@ -134,7 +136,9 @@ DESCENDANTS_GROUP: Descendants.ValueType  # 1
 DESCENDANTS_SESSION: Descendants.ValueType  # 2
 """In its session, but in another group (a shell's background job)."""
 DESCENDANTS_CGROUP: Descendants.ValueType  # 3
-"""In its cgroup, but in another session."""
+"""In its cgroup, but in another session. Only if it has one of its own: see the feature
+`process.cgroup`.
+"""
 Global___Descendants: _TypeAlias = Descendants  # noqa: Y015
 
 class _OutputMode:
@@ -243,6 +247,7 @@ class Process(_message.Message):
     OUTPUT_OPEN_FIELD_NUMBER: _builtins.int
     JOURNAL_DEGRADED_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
+    ABRIDGED_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """Names it in every call, unique for all time. A UUID in its canonical form."""
     state: Global___ProcessState.ValueType
@@ -273,6 +278,10 @@ class Process(_message.Message):
     """Whether it, or a descendant, still holds its output open."""
     journal_degraded: _builtins.bool
     """Whether output was lost because the disk was full or failed; the losses are gaps."""
+    abridged: _builtins.bool
+    """Whether `command` and `argv` are cut to 1 KiB in all: in lists. Start, Run, Attach and Signal
+    give them whole.
+    """
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The program and its arguments as they were executed; of a command line `sh -c COMMAND`."""
@@ -305,10 +314,11 @@ class Process(_message.Message):
         output_open: _builtins.bool = ...,
         journal_degraded: _builtins.bool = ...,
         exit: Global___Exit | None = ...,
+        abridged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exit", b"exit", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "background", b"background", "chat_id", b"chat_id", "command", b"command", "directory", b"directory", "exit", b"exit", "journal_degraded", b"journal_degraded", "kept_from", b"kept_from", "output_bytes", b"output_bytes", "output_mode", b"output_mode", "output_open", b"output_open", "pid", b"pid", "process_id", b"process_id", "sequence", b"sequence", "started_at", b"started_at", "state", b"state", "when_full", b"when_full"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abridged", b"abridged", "argv", b"argv", "background", b"background", "chat_id", b"chat_id", "command", b"command", "directory", b"directory", "exit", b"exit", "journal_degraded", b"journal_degraded", "kept_from", b"kept_from", "output_bytes", b"output_bytes", "output_mode", b"output_mode", "output_open", b"output_open", "pid", b"pid", "process_id", b"process_id", "sequence", b"sequence", "started_at", b"started_at", "state", b"state", "when_full", b"when_full"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,6 +419,38 @@ class OutputRun(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OutputRun: _TypeAlias = OutputRun  # noqa: Y015
+
+@_typing.final
+class OutputTime(_message.Message):
+    """When a piece of output was printed, to the second."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    PRINTED_AT_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Where the piece begins in all that the process has printed. It ends where the next one begins,
+    or with the message's data.
+    """
+    @_builtins.property
+    def printed_at(self) -> _timestamp_pb2.Timestamp:
+        """The agent took it from the process at this time or within the second after, by the agent's
+        clock. Of old output fewer times are kept: a piece then spans more than a second.
+        """
+
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        printed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["printed_at", b"printed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "printed_at", b"printed_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputTime: _TypeAlias = OutputTime  # noqa: Y015
 
 @_typing.final
 class IdempotencyKey(_message.Message):

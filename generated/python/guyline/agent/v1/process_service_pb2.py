@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from guyline.access.v1 import access_pb2 as guyline_dot_access_dot_v1_dot_access__pb2
 from guyline.agent.v1 import process_pb2 as guyline_dot_agent_dot_v1_dot_process__pb2
 from guyline.stream.v1 import stream_pb2 as guyline_dot_stream_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&guyline/agent/v1/process_service.proto\x12\x10guyline.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eguyline/access/v1/access.proto\x1a\x1eguyline/agent/v1/process.proto\x1a\x1eguyline/stream/v1/stream.proto\"\xb8\x03\n\x0cStartRequest\x12\x18\n\x07\x63ommand\x18\x01 \x01(\tR\x07\x63ommand\x12\x12\n\x04\x61rgv\x18\x02 \x03(\tR\x04\x61rgv\x12\x1c\n\tdirectory\x18\x03 \x01(\tR\tdirectory\x12\x39\n\x03\x65nv\x18\x04 \x03(\x0b\x32\'.guyline.agent.v1.StartRequest.EnvEntryR\x03\x65nv\x12=\n\x0boutput_mode\x18\x05 \x01(\x0e\x32\x1c.guyline.agent.v1.OutputModeR\noutputMode\x12\x37\n\twhen_full\x18\x06 \x01(\x0e\x32\x1a.guyline.agent.v1.WhenFullR\x08whenFull\x12\x1d\n\nkept_bytes\x18\x07 \x01(\x04R\tkeptBytes\x12\x1e\n\nbackground\x18\x08 \x01(\x08R\nbackground\x12\x32\n\x03key\x18\t \x01(\x0b\x32 .guyline.agent.v1.IdempotencyKeyR\x03key\x1a\x36\n\x08\x45nvEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xcd\x01\n\rStartResponse\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x33\n\x07process\x18\x02 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessR\x07process\x12\x1a\n\x08\x61ttached\x18\x03 \x01(\x08R\x08\x61ttached\x12+\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\x12\x1f\n\x0binstance_id\x18\x05 \x01(\tR\ninstanceId\"{\n\nRunRequest\x12\x34\n\x05start\x18\x01 \x01(\x0b\x32\x1e.guyline.agent.v1.StartRequestR\x05start\x12\x37\n\tkeepalive\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\tkeepalive\"\xc4\x02\n\x0bRunResponse\x12:\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32 .guyline.stream.v1.StreamControlR\x07\x63ontrol\x12\x33\n\x07process\x18\x02 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessR\x07process\x12\x16\n\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n\x04\x64\x61ta\x18\x04 \x01(\x0cR\x04\x64\x61ta\x12/\n\x04runs\x18\x05 \x03(\x0b\x32\x1b.guyline.agent.v1.OutputRunR\x04runs\x12*\n\x04\x65xit\x18\x06 \x01(\x0b\x32\x16.guyline.agent.v1.ExitR\x04\x65xit\x12\x1a\n\x08\x61ttached\x18\x07 \x01(\x08R\x08\x61ttached\x12\x1f\n\x0binstance_id\x18\x08 \x01(\tR\ninstanceId\"\x9a\x02\n\rAttachRequest\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x16\n\x06\x63ursor\x18\x02 \x01(\x0cR\x06\x63ursor\x12$\n\x0b\x66rom_offset\x18\x03 \x01(\x04H\x00R\nfromOffset\x88\x01\x01\x12\"\n\ntail_bytes\x18\x04 \x01(\x04H\x01R\ttailBytes\x88\x01\x01\x12\x1a\n\x08snapshot\x18\x05 \x01(\x08R\x08snapshot\x12\x14\n\x05paces\x18\x06 \x01(\x08R\x05paces\x12\x37\n\tkeepalive\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\tkeepaliveB\x0e\n\x0c_from_offsetB\r\n\x0b_tail_bytes\"\x8a\x02\n\x0e\x41ttachResponse\x12:\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32 .guyline.stream.v1.StreamControlR\x07\x63ontrol\x12\x33\n\x07process\x18\x02 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessR\x07process\x12\x16\n\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n\x04\x64\x61ta\x18\x04 \x01(\x0cR\x04\x64\x61ta\x12/\n\x04runs\x18\x05 \x03(\x0b\x32\x1b.guyline.agent.v1.OutputRunR\x04runs\x12*\n\x04\x65xit\x18\x06 \x01(\x0b\x32\x16.guyline.agent.v1.ExitR\x04\x65xit\"K\n\x19ProcessServiceListRequest\x12 \n\tmax_ended\x18\x01 \x01(\rH\x00R\x08maxEnded\x88\x01\x01\x42\x0c\n\n_max_ended\"v\n\x1aProcessServiceListResponse\x12\x37\n\tprocesses\x18\x01 \x03(\x0b\x32\x19.guyline.agent.v1.ProcessR\tprocesses\x12\x1f\n\x0b\x65nded_total\x18\x02 \x01(\rR\nendedTotal\"m\n\x1aProcessServiceWatchRequest\x12\x16\n\x06\x63ursor\x18\x01 \x01(\x0cR\x06\x63ursor\x12\x37\n\tkeepalive\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\tkeepalive\"\x91\x01\n\x1bProcessServiceWatchResponse\x12:\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32 .guyline.stream.v1.StreamControlR\x07\x63ontrol\x12\x36\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1e.guyline.agent.v1.ProcessEventR\x06\x65vents\"b\n\x0cProcessEvent\x12-\n\x03put\x18\x01 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessH\x00R\x03put\x12\x1a\n\x07removed\x18\x02 \x01(\tH\x00R\x07removedB\x07\n\x05\x65vent\"\xdb\x01\n\rSignalRequest\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x16\n\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x33\n\x05scope\x18\x03 \x01(\x0e\x32\x1d.guyline.agent.v1.SignalScopeR\x05scope\x12/\n\x05grace\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05grace\x12-\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\"\x7f\n\x0eSignalResponse\x12\x33\n\x07process\x18\x01 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessR\x07process\x12\x38\n\tsurvivors\x18\x02 \x03(\x0b\x32\x1a.guyline.agent.v1.SurvivorR\tsurvivors\"0\n\x08Survivor\x12\x10\n\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name*Y\n\x0bSignalScope\x12\x1c\n\x18SIGNAL_SCOPE_UNSPECIFIED\x10\x00\x12\x16\n\x12SIGNAL_SCOPE_GROUP\x10\x01\x12\x14\n\x10SIGNAL_SCOPE_ALL\x10\x02\x32\xab\x04\n\x0eProcessService\x12N\n\x05Start\x12\x1e.guyline.agent.v1.StartRequest\x1a\x1f.guyline.agent.v1.StartResponse\"\x04\x90\xbd\"\x02\x12J\n\x03Run\x12\x1c.guyline.agent.v1.RunRequest\x1a\x1d.guyline.agent.v1.RunResponse\"\x04\x90\xbd\"\x02\x30\x01\x12S\n\x06\x41ttach\x12\x1f.guyline.agent.v1.AttachRequest\x1a .guyline.agent.v1.AttachResponse\"\x04\x90\xbd\"\x01\x30\x01\x12g\n\x04List\x12+.guyline.agent.v1.ProcessServiceListRequest\x1a,.guyline.agent.v1.ProcessServiceListResponse\"\x04\x90\xbd\"\x01\x12l\n\x05Watch\x12,.guyline.agent.v1.ProcessServiceWatchRequest\x1a-.guyline.agent.v1.ProcessServiceWatchResponse\"\x04\x90\xbd\"\x01\x30\x01\x12Q\n\x06Signal\x12\x1f.guyline.agent.v1.SignalRequest\x1a .guyline.agent.v1.SignalResponse\"\x04\x90\xbd\"\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&guyline/agent/v1/process_service.proto\x12\x10guyline.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eguyline/access/v1/access.proto\x1a\x1eguyline/agent/v1/process.proto\x1a\x1eguyline/stream/v1/stream.proto\"\xb8\x03\n\x0cStartRequest\x12\x18\n\x07\x63ommand\x18\x01 \x01(\tR\x07\x63ommand\x12\x12\n\x04\x61rgv\x18\x02 \x03(\tR\x04\x61rgv\x12\x1c\n\tdirectory\x18\x03 \x01(\tR\tdirectory\x12\x39\n\x03\x65nv\x18\x04 \x03(\x0b\x32\'.guyline.agent.v1.StartRequest.EnvEntryR\x03\x65nv\x12=\n\x0boutput_mode\x18\x05 \x01(\x0e\x32\x1c.guyline.agent.v1.OutputModeR\noutputMode\x12\x37\n\twhen_full\x18\x06 \x01(\x0e\x32\x1a.guyline.agent.v1.WhenFullR\x08whenFull\x12\x1d\n\nkept_bytes\x18\x07 \x01(\x04R\tkeptBytes\x12\x1e\n\nbackground\x18\x08 \x01(\x08R\nbackground\x12\x32\n\x03key\x18\t \x01(\x0b\x32 .guyline.agent.v1.IdempotencyKeyR\x03key\x1a\x36\n\x08\x45nvEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xcd\x01\n\rStartResponse\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x33\n\x07process\x18\x02 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessR\x07process\x12\x1a\n\x08\x61ttached\x18\x03 \x01(\x08R\x08\x61ttached\x12+\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\x12\x1f\n\x0binstance_id\x18\x05 \x01(\tR\ninstanceId\"\x91\x01\n\nRunRequest\x12\x34\n\x05start\x18\x01 \x01(\x0b\x32\x1e.guyline.agent.v1.StartRequestR\x05start\x12\x37\n\tkeepalive\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\tkeepalive\x12\x14\n\x05times\x18\x03 \x01(\x08R\x05times\"\xf8\x02\n\x0bRunResponse\x12:\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32 .guyline.stream.v1.StreamControlR\x07\x63ontrol\x12\x33\n\x07process\x18\x02 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessR\x07process\x12\x16\n\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n\x04\x64\x61ta\x18\x04 \x01(\x0cR\x04\x64\x61ta\x12/\n\x04runs\x18\x05 \x03(\x0b\x32\x1b.guyline.agent.v1.OutputRunR\x04runs\x12*\n\x04\x65xit\x18\x06 \x01(\x0b\x32\x16.guyline.agent.v1.ExitR\x04\x65xit\x12\x1a\n\x08\x61ttached\x18\x07 \x01(\x08R\x08\x61ttached\x12\x1f\n\x0binstance_id\x18\x08 \x01(\tR\ninstanceId\x12\x32\n\x05times\x18\t \x03(\x0b\x32\x1c.guyline.agent.v1.OutputTimeR\x05times\"\xe2\x02\n\rAttachRequest\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x16\n\x06\x63ursor\x18\x02 \x01(\x0cR\x06\x63ursor\x12$\n\x0b\x66rom_offset\x18\x03 \x01(\x04H\x00R\nfromOffset\x88\x01\x01\x12\"\n\ntail_bytes\x18\x04 \x01(\x04H\x01R\ttailBytes\x88\x01\x01\x12\x1a\n\x08snapshot\x18\x05 \x01(\x08R\x08snapshot\x12\x14\n\x05paces\x18\x06 \x01(\x08R\x05paces\x12\x37\n\tkeepalive\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\tkeepalive\x12\x30\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x14\n\x05times\x18\t \x01(\x08R\x05timesB\x0e\n\x0c_from_offsetB\r\n\x0b_tail_bytes\"\xbe\x02\n\x0e\x41ttachResponse\x12:\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32 .guyline.stream.v1.StreamControlR\x07\x63ontrol\x12\x33\n\x07process\x18\x02 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessR\x07process\x12\x16\n\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n\x04\x64\x61ta\x18\x04 \x01(\x0cR\x04\x64\x61ta\x12/\n\x04runs\x18\x05 \x03(\x0b\x32\x1b.guyline.agent.v1.OutputRunR\x04runs\x12*\n\x04\x65xit\x18\x06 \x01(\x0b\x32\x16.guyline.agent.v1.ExitR\x04\x65xit\x12\x32\n\x05times\x18\t \x03(\x0b\x32\x1c.guyline.agent.v1.OutputTimeR\x05times\"K\n\x19ProcessServiceListRequest\x12 \n\tmax_ended\x18\x01 \x01(\rH\x00R\x08maxEnded\x88\x01\x01\x42\x0c\n\n_max_ended\"v\n\x1aProcessServiceListResponse\x12\x37\n\tprocesses\x18\x01 \x03(\x0b\x32\x19.guyline.agent.v1.ProcessR\tprocesses\x12\x1f\n\x0b\x65nded_total\x18\x02 \x01(\rR\nendedTotal\"m\n\x1aProcessServiceWatchRequest\x12\x16\n\x06\x63ursor\x18\x01 \x01(\x0cR\x06\x63ursor\x12\x37\n\tkeepalive\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\tkeepalive\"\x91\x01\n\x1bProcessServiceWatchResponse\x12:\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32 .guyline.stream.v1.StreamControlR\x07\x63ontrol\x12\x36\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1e.guyline.agent.v1.ProcessEventR\x06\x65vents\"b\n\x0cProcessEvent\x12-\n\x03put\x18\x01 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessH\x00R\x03put\x12\x1a\n\x07removed\x18\x02 \x01(\tH\x00R\x07removedB\x07\n\x05\x65vent\"\xdb\x01\n\rSignalRequest\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x16\n\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x33\n\x05scope\x18\x03 \x01(\x0e\x32\x1d.guyline.agent.v1.SignalScopeR\x05scope\x12/\n\x05grace\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05grace\x12-\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\"\x7f\n\x0eSignalResponse\x12\x33\n\x07process\x18\x01 \x01(\x0b\x32\x19.guyline.agent.v1.ProcessR\x07process\x12\x38\n\tsurvivors\x18\x02 \x03(\x0b\x32\x1a.guyline.agent.v1.SurvivorR\tsurvivors\"0\n\x08Survivor\x12\x10\n\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name*Y\n\x0bSignalScope\x12\x1c\n\x18SIGNAL_SCOPE_UNSPECIFIED\x10\x00\x12\x16\n\x12SIGNAL_SCOPE_GROUP\x10\x01\x12\x14\n\x10SIGNAL_SCOPE_ALL\x10\x02\x32\xab\x04\n\x0eProcessService\x12N\n\x05Start\x12\x1e.guyline.agent.v1.StartRequest\x1a\x1f.guyline.agent.v1.StartResponse\"\x04\x90\xbd\"\x02\x12J\n\x03Run\x12\x1c.guyline.agent.v1.RunRequest\x1a\x1d.guyline.agent.v1.RunResponse\"\x04\x90\xbd\"\x02\x30\x01\x12S\n\x06\x41ttach\x12\x1f.guyline.agent.v1.AttachRequest\x1a .guyline.agent.v1.AttachResponse\"\x04\x90\xbd\"\x01\x30\x01\x12g\n\x04List\x12+.guyline.agent.v1.ProcessServiceListRequest\x1a,.guyline.agent.v1.ProcessServiceListResponse\"\x04\x90\xbd\"\x01\x12l\n\x05Watch\x12,.guyline.agent.v1.ProcessServiceWatchRequest\x1a-.guyline.agent.v1.ProcessServiceWatchResponse\"\x04\x90\xbd\"\x01\x30\x01\x12Q\n\x06Signal\x12\x1f.guyline.agent.v1.SignalRequest\x1a .guyline.agent.v1.SignalResponse\"\x04\x90\xbd\"\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,38 +50,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROCESSSERVICE'].methods_by_name['Watch']._serialized_options = b'\220\275\"\001'
   _globals['_PROCESSSERVICE'].methods_by_name['Signal']._loaded_options = None
   _globals['_PROCESSSERVICE'].methods_by_name['Signal']._serialized_options = b'\220\275\"\002'
-  _globals['_SIGNALSCOPE']._serialized_start=2802
-  _globals['_SIGNALSCOPE']._serialized_end=2891
-  _globals['_STARTREQUEST']._serialized_start=189
-  _globals['_STARTREQUEST']._serialized_end=629
-  _globals['_STARTREQUEST_ENVENTRY']._serialized_start=575
-  _globals['_STARTREQUEST_ENVENTRY']._serialized_end=629
-  _globals['_STARTRESPONSE']._serialized_start=632
-  _globals['_STARTRESPONSE']._serialized_end=837
-  _globals['_RUNREQUEST']._serialized_start=839
-  _globals['_RUNREQUEST']._serialized_end=962
-  _globals['_RUNRESPONSE']._serialized_start=965
-  _globals['_RUNRESPONSE']._serialized_end=1289
-  _globals['_ATTACHREQUEST']._serialized_start=1292
-  _globals['_ATTACHREQUEST']._serialized_end=1574
-  _globals['_ATTACHRESPONSE']._serialized_start=1577
-  _globals['_ATTACHRESPONSE']._serialized_end=1843
-  _globals['_PROCESSSERVICELISTREQUEST']._serialized_start=1845
-  _globals['_PROCESSSERVICELISTREQUEST']._serialized_end=1920
-  _globals['_PROCESSSERVICELISTRESPONSE']._serialized_start=1922
-  _globals['_PROCESSSERVICELISTRESPONSE']._serialized_end=2040
-  _globals['_PROCESSSERVICEWATCHREQUEST']._serialized_start=2042
-  _globals['_PROCESSSERVICEWATCHREQUEST']._serialized_end=2151
-  _globals['_PROCESSSERVICEWATCHRESPONSE']._serialized_start=2154
-  _globals['_PROCESSSERVICEWATCHRESPONSE']._serialized_end=2299
-  _globals['_PROCESSEVENT']._serialized_start=2301
-  _globals['_PROCESSEVENT']._serialized_end=2399
-  _globals['_SIGNALREQUEST']._serialized_start=2402
-  _globals['_SIGNALREQUEST']._serialized_end=2621
-  _globals['_SIGNALRESPONSE']._serialized_start=2623
-  _globals['_SIGNALRESPONSE']._serialized_end=2750
-  _globals['_SURVIVOR']._serialized_start=2752
-  _globals['_SURVIVOR']._serialized_end=2800
-  _globals['_PROCESSSERVICE']._serialized_start=2894
-  _globals['_PROCESSSERVICE']._serialized_end=3449
+  _globals['_SIGNALSCOPE']._serialized_start=3034
+  _globals['_SIGNALSCOPE']._serialized_end=3123
+  _globals['_STARTREQUEST']._serialized_start=222
+  _globals['_STARTREQUEST']._serialized_end=662
+  _globals['_STARTREQUEST_ENVENTRY']._serialized_start=608
+  _globals['_STARTREQUEST_ENVENTRY']._serialized_end=662
+  _globals['_STARTRESPONSE']._serialized_start=665
+  _globals['_STARTRESPONSE']._serialized_end=870
+  _globals['_RUNREQUEST']._serialized_start=873
+  _globals['_RUNREQUEST']._serialized_end=1018
+  _globals['_RUNRESPONSE']._serialized_start=1021
+  _globals['_RUNRESPONSE']._serialized_end=1397
+  _globals['_ATTACHREQUEST']._serialized_start=1400
+  _globals['_ATTACHREQUEST']._serialized_end=1754
+  _globals['_ATTACHRESPONSE']._serialized_start=1757
+  _globals['_ATTACHRESPONSE']._serialized_end=2075
+  _globals['_PROCESSSERVICELISTREQUEST']._serialized_start=2077
+  _globals['_PROCESSSERVICELISTREQUEST']._serialized_end=2152
+  _globals['_PROCESSSERVICELISTRESPONSE']._serialized_start=2154
+  _globals['_PROCESSSERVICELISTRESPONSE']._serialized_end=2272
+  _globals['_PROCESSSERVICEWATCHREQUEST']._serialized_start=2274
+  _globals['_PROCESSSERVICEWATCHREQUEST']._serialized_end=2383
+  _globals['_PROCESSSERVICEWATCHRESPONSE']._serialized_start=2386
+  _globals['_PROCESSSERVICEWATCHRESPONSE']._serialized_end=2531
+  _globals['_PROCESSEVENT']._serialized_start=2533
+  _globals['_PROCESSEVENT']._serialized_end=2631
+  _globals['_SIGNALREQUEST']._serialized_start=2634
+  _globals['_SIGNALREQUEST']._serialized_end=2853
+  _globals['_SIGNALRESPONSE']._serialized_start=2855
+  _globals['_SIGNALRESPONSE']._serialized_end=2982
+  _globals['_SURVIVOR']._serialized_start=2984
+  _globals['_SURVIVOR']._serialized_end=3032
+  _globals['_PROCESSSERVICE']._serialized_start=3126
+  _globals['_PROCESSSERVICE']._serialized_end=3681
 # @@protoc_insertion_point(module_scope)

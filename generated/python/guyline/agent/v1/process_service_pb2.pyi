@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from guyline.agent.v1 import process_pb2 as _process_pb2
@@ -33,7 +34,9 @@ class _SignalScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignalSco
     SIGNAL_SCOPE_GROUP: _SignalScope.ValueType  # 1
     """The process group: the command and its ordinary descendants."""
     SIGNAL_SCOPE_ALL: _SignalScope.ValueType  # 2
-    """Its session and its cgroup besides: also a shell's background jobs."""
+    """Its session besides: also a shell's background jobs. And its cgroup, if it has one of its own
+    (see the feature `process.cgroup`).
+    """
 
 class SignalScope(_SignalScope, metaclass=_SignalScopeEnumTypeWrapper):
     """Who gets a signal."""
@@ -43,7 +46,9 @@ SIGNAL_SCOPE_UNSPECIFIED: SignalScope.ValueType  # 0
 SIGNAL_SCOPE_GROUP: SignalScope.ValueType  # 1
 """The process group: the command and its ordinary descendants."""
 SIGNAL_SCOPE_ALL: SignalScope.ValueType  # 2
-"""Its session and its cgroup besides: also a shell's background jobs."""
+"""Its session besides: also a shell's background jobs. And its cgroup, if it has one of its own
+(see the feature `process.cgroup`).
+"""
 Global___SignalScope: _TypeAlias = SignalScope  # noqa: Y015
 
 @_typing.final
@@ -186,6 +191,9 @@ class RunRequest(_message.Message):
 
     START_FIELD_NUMBER: _builtins.int
     KEEPALIVE_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    times: _builtins.bool
+    """Say when the output was printed, in `times`."""
     @_builtins.property
     def start(self) -> Global___StartRequest:
         """What to start."""
@@ -199,10 +207,11 @@ class RunRequest(_message.Message):
         *,
         start: Global___StartRequest | None = ...,
         keepalive: _duration_pb2.Duration | None = ...,
+        times: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["keepalive", b"keepalive", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keepalive", b"keepalive", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keepalive", b"keepalive", "start", b"start", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,6 +231,7 @@ class RunResponse(_message.Message):
     EXIT_FIELD_NUMBER: _builtins.int
     ATTACHED_FIELD_NUMBER: _builtins.int
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     """Where `data` begins in all that the process has printed, its streams counted together."""
     data: _builtins.bytes
@@ -248,6 +258,10 @@ class RunResponse(_message.Message):
     def exit(self) -> _process_pb2.Exit:
         """How it ended. Only in the last message."""
 
+    @_builtins.property
+    def times(self) -> _containers.RepeatedCompositeFieldContainer[_process_pb2.OutputTime]:
+        """When `data` was printed, in order; the first begins where `data` does. Only if asked for."""
+
     def __init__(
         self,
         *,
@@ -259,10 +273,11 @@ class RunResponse(_message.Message):
         exit: _process_pb2.Exit | None = ...,
         attached: _builtins.bool = ...,
         instance_id: _builtins.str = ...,
+        times: _abc.Iterable[_process_pb2.OutputTime] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "exit", b"exit", "process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "control", b"control", "data", b"data", "exit", b"exit", "instance_id", b"instance_id", "offset", b"offset", "process", b"process", "runs", b"runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "control", b"control", "data", b"data", "exit", b"exit", "instance_id", b"instance_id", "offset", b"offset", "process", b"process", "runs", b"runs", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,6 +296,8 @@ class AttachRequest(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     PACES_FIELD_NUMBER: _builtins.int
     KEEPALIVE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """The process."""
     cursor: _builtins.bytes
@@ -293,9 +310,17 @@ class AttachRequest(_message.Message):
     """End the stream, without `ended`, when everything printed by now is sent."""
     paces: _builtins.bool
     """This stream paces a process that was started with PAUSE, in place of the one that did."""
+    times: _builtins.bool
+    """Say when the output was printed, in `times`."""
     @_builtins.property
     def keepalive(self) -> _duration_pb2.Duration:
         """A quiet stream sends a keepalive this often. 0.1 s to 10 min; unset: 15 s."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Begin with the first output that was printed at or after this time, to the second. Ignored with
+        a cursor, an offset or a tail.
+        """
 
     def __init__(
         self,
@@ -307,10 +332,12 @@ class AttachRequest(_message.Message):
         snapshot: _builtins.bool = ...,
         paces: _builtins.bool = ...,
         keepalive: _duration_pb2.Duration | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        times: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "from_offset", b"from_offset", "keepalive", b"keepalive", "tail_bytes", b"tail_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "from_offset", b"from_offset", "keepalive", b"keepalive", "since", b"since", "tail_bytes", b"tail_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "cursor", b"cursor", "from_offset", b"from_offset", "keepalive", b"keepalive", "paces", b"paces", "process_id", b"process_id", "snapshot", b"snapshot", "tail_bytes", b"tail_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "cursor", b"cursor", "from_offset", b"from_offset", "keepalive", b"keepalive", "paces", b"paces", "process_id", b"process_id", "since", b"since", "snapshot", b"snapshot", "tail_bytes", b"tail_bytes", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__from_offset: _TypeAlias = _typing.Literal["from_offset"]  # noqa: Y015
     _WhichOneofArgType__from_offset: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset"]  # noqa: Y015
@@ -335,6 +362,7 @@ class AttachResponse(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     """Where `data` begins in all that the process has printed, its streams counted together."""
     data: _builtins.bytes
@@ -355,6 +383,10 @@ class AttachResponse(_message.Message):
     def exit(self) -> _process_pb2.Exit:
         """How it ended. Only in the last message, and only if it has."""
 
+    @_builtins.property
+    def times(self) -> _containers.RepeatedCompositeFieldContainer[_process_pb2.OutputTime]:
+        """When `data` was printed, in order; the first begins where `data` does. Only if asked for."""
+
     def __init__(
         self,
         *,
@@ -364,10 +396,11 @@ class AttachResponse(_message.Message):
         data: _builtins.bytes = ...,
         runs: _abc.Iterable[_process_pb2.OutputRun] | None = ...,
         exit: _process_pb2.Exit | None = ...,
+        times: _abc.Iterable[_process_pb2.OutputTime] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "exit", b"exit", "process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "data", b"data", "exit", b"exit", "offset", b"offset", "process", b"process", "runs", b"runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "data", b"data", "exit", b"exit", "offset", b"offset", "process", b"process", "runs", b"runs", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -381,7 +414,7 @@ class ProcessServiceListRequest(_message.Message):
 
     MAX_ENDED_FIELD_NUMBER: _builtins.int
     max_ended: _builtins.int
-    """How many ended processes to list at most, besides all that run. Unset: 10."""
+    """How many ended processes to list at most, besides all that run: up to 1,000. Unset: 10."""
     def __init__(
         self,
         *,

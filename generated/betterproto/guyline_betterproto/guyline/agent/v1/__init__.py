@@ -19,6 +19,7 @@ __all__ = (
     "OutputMode",
     "OutputRun",
     "OutputStream",
+    "OutputTime",
     "Process",
     "ProcessEvent",
     "ProcessServiceListRequest",
@@ -81,7 +82,8 @@ class Descendants(betterproto2.Enum):
 
     CGROUP = 3
     """
-    In its cgroup, but in another session.
+    In its cgroup, but in another session. Only if it has one of its own: see the feature
+    `process.cgroup`.
     """
 
     @classmethod
@@ -297,7 +299,8 @@ class SignalScope(betterproto2.Enum):
 
     ALL = 2
     """
-    Its session and its cgroup besides: also a shell's background jobs.
+    Its session besides: also a shell's background jobs. And its cgroup, if it has one of its own
+    (see the feature `process.cgroup`).
     """
 
     @classmethod
@@ -435,6 +438,19 @@ class AttachRequest(betterproto2.Message):
     A quiet stream sends a keepalive this often. 0.1 s to 10 min; unset: 15 s.
     """
 
+    since: "datetime.datetime | None" = betterproto2.field(
+        8, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Begin with the first output that was printed at or after this time, to the second. Ignored with
+    a cursor, an offset or a tail.
+    """
+
+    times: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
+    """
+    Say when the output was printed, in `times`.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "AttachRequest", AttachRequest)
 
@@ -473,6 +489,11 @@ class AttachResponse(betterproto2.Message):
     exit: "Exit | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
     """
     How it ended. Only in the last message, and only if it has.
+    """
+
+    times: "list[OutputTime]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    When `data` was printed, in order; the first begins where `data` does. Only if asked for.
     """
 
 
@@ -791,6 +812,30 @@ default_message_pool.register_message("guyline.agent.v1", "OutputRun", OutputRun
 
 
 @dataclass(eq=False, repr=False)
+class OutputTime(betterproto2.Message):
+    """
+    When a piece of output was printed, to the second.
+    """
+
+    offset: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Where the piece begins in all that the process has printed. It ends where the next one begins,
+    or with the message's data.
+    """
+
+    printed_at: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    The agent took it from the process at this time or within the second after, by the agent's
+    clock. Of old output fewer times are kept: a piece then spans more than a second.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "OutputTime", OutputTime)
+
+
+@dataclass(eq=False, repr=False)
 class Process(betterproto2.Message):
     """
     A command that the agent started, or what is left of it.
@@ -886,6 +931,12 @@ class Process(betterproto2.Message):
     How it ended. Unset while it runs.
     """
 
+    abridged: "bool" = betterproto2.field(18, betterproto2.TYPE_BOOL)
+    """
+    Whether `command` and `argv` are cut to 1 KiB in all: in lists. Start, Run, Attach and Signal
+    give them whole.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "Process", Process)
 
@@ -921,7 +972,7 @@ class ProcessServiceListRequest(betterproto2.Message):
 
     max_ended: "int | None" = betterproto2.field(1, betterproto2.TYPE_UINT32, optional=True)
     """
-    How many ended processes to list at most, besides all that run. Unset: 10.
+    How many ended processes to list at most, besides all that run: up to 1,000. Unset: 10.
     """
 
 
@@ -1008,6 +1059,11 @@ class RunRequest(betterproto2.Message):
     A quiet stream sends a keepalive this often. 0.1 s to 10 min; unset: 15 s.
     """
 
+    times: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Say when the output was printed, in `times`.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "RunRequest", RunRequest)
 
@@ -1057,6 +1113,11 @@ class RunResponse(betterproto2.Message):
     instance_id: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
     The keeper's life. Only in the first message.
+    """
+
+    times: "list[OutputTime]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    When `data` was printed, in order; the first begins where `data` does. Only if asked for.
     """
 
 
