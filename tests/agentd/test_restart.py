@@ -56,13 +56,14 @@ async def test_a_command_that_ends_while_no_worker_lives_keeps_its_exit(agent: R
             tap.pour(b"x")
             await reader.until(b"x")
             tap.turn_off()
+            keeper_pid = agent.keeper_pid
             await agent.kill_worker()
             await proc.dead(process.pid)
-            before = await agent.info.GetInfo(GetInfoRequest(), wait_for_ready=True)
+            after = await agent.serves_again()
 
             exit_ = await reader.end()
             assert (exit_.code, exit_.ended_by) == (7, ENDED_BY_ITSELF)
-            assert before.keeper_pid == agent.keeper_pid
+            assert after.keeper_pid == keeper_pid
 
 
 async def test_instance_and_store_stay_when_the_worker_goes(agent: RunningAgent) -> None:

@@ -6,10 +6,10 @@ import time
 from importlib.metadata import version
 
 from guyline.agentd.info.info import Description, DiskUse, Feature, Limits
+from guyline.agentd.journal.journal import PIECE_BYTES
+from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper.client import KeeperClient
 from guyline.agentd.keeper.keeper import RECORDS
-from guyline.agentd.process.journal import PIECE_BYTES
-from guyline.agentd.process.journals import Journals
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.settings import AgentSettings
 

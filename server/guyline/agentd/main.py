@@ -17,12 +17,12 @@ from guyline.agent.v1.agent_info_service_pb2_grpc import add_AgentInfoServiceSer
 from guyline.agent.v1.process_service_pb2_grpc import add_ProcessServiceServicer_to_server
 from guyline.agentd.description import Describer
 from guyline.agentd.info.service import AgentInfoService
+from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper.client import KeeperClient
 from guyline.agentd.keeper.table import Exit
 from guyline.agentd.keeper.worker import CANNOT_SERVE, GRPC_ENVIRONMENT, SETTINGS, SOCKET
 from guyline.agentd.process.environment import Environment
 from guyline.agentd.process.faults import FaultPoint, no_fault
-from guyline.agentd.process.journals import Journals
 from guyline.agentd.process.keys import Keys
 from guyline.agentd.process.lookup import Lookup
 from guyline.agentd.process.metrics import ProcessMetrics

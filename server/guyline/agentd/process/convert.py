@@ -7,12 +7,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from guyline.agent.v1 import process_pb2 as pb
 from guyline.agent.v1 import process_service_pb2 as calls
+from guyline.agentd.journal.runs import Run, Stream
+from guyline.agentd.journal.times import Mark
 from guyline.agentd.process.exit import EndedBy, Exit
 from guyline.agentd.process.process import Process
-from guyline.agentd.process.runs import Run, Stream
 from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import Key, StartSpec
-from guyline.agentd.process.times import Mark
 from guyline.errors import InvalidInput, Violation
 
 MAX_COMMAND_BYTES = 131_000

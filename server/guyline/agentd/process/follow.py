@@ -4,16 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from guyline.agentd.journal.journal import PIECE_BYTES, Cold, Piece
+from guyline.agentd.journal.runs import Run
+from guyline.agentd.journal.times import Mark
 from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.exit import Exit
-from guyline.agentd.process.journal import PIECE_BYTES, Cold, Piece
-from guyline.agentd.process.runs import Run
-from guyline.agentd.process.times import Mark
-
-if TYPE_CHECKING:
-    from guyline.agentd.process.process import Process
+from guyline.agentd.process.process import Process
 
 FLUSH_AFTER = 0.005
 """Seconds that a small piece of output may wait for more, so that a chatty process costs few messages."""
@@ -43,7 +40,14 @@ class Follower:
     """
 
     def __init__(
-        self, process: "Process", position: int, *, snapshot: bool, quiet: float, paces: bool, times: bool
+        self,
+        process: Process,
+        position: int,
+        *,
+        quiet: float,
+        snapshot: bool = False,
+        paces: bool = False,
+        times: bool = False,
     ) -> None:
         self._process = process
         self._position = position

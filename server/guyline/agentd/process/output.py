@@ -6,12 +6,12 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 
+from guyline.agentd.journal.gone import GoneJournal
+from guyline.agentd.journal.journal import Journal
+from guyline.agentd.journal.runs import Stream
 from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.faults import FaultPoint, no_fault
-from guyline.agentd.process.gone_journal import GoneJournal
-from guyline.agentd.process.journal import Journal
 from guyline.agentd.process.pacing import Pacing
-from guyline.agentd.process.runs import Stream
 from guyline.daemon.logging import get_logger
 
 _RETRY = 0.1

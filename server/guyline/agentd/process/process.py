@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
+from guyline.agentd.journal.note import JournalNote
 from guyline.agentd.keeper import table
 from guyline.agentd.process.exit import Exit
 from guyline.agentd.process.faults import FaultPoint
-from guyline.agentd.process.follow import Follower
 from guyline.agentd.process.metrics import ProcessMetrics
-from guyline.agentd.process.note import JournalNote
 from guyline.agentd.process.output import Output
 from guyline.agentd.process.spec import Origin
 from guyline.daemon.logging import Logger, get_logger
@@ -126,12 +125,6 @@ class Process:
     def is_paced(self) -> bool:
         """Whether it waits for its reader (PAUSE), rather than lose output."""
         return self.origin.pause and not self.note.pace_lost
-
-    def follow(
-        self, position: int, *, snapshot: bool = False, quiet: float, paces: bool = False, times: bool = False
-    ) -> Follower:
-        """A reader of its own, from ``position`` on. See ``Follower``."""
-        return Follower(self, position, snapshot=snapshot, quiet=quiet, paces=paces, times=times)
 
     async def wait(self) -> Exit:
         """Returns the exit once there is one. Cancelling is safe."""

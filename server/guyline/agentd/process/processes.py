@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from guyline.agentd.journal.journals import Journals
+from guyline.agentd.journal.runs import Stream
 from guyline.agentd.keeper import table
 from guyline.agentd.process.changes import Changes
 from guyline.agentd.process.errors import (
@@ -17,14 +19,12 @@ from guyline.agentd.process.errors import (
     TooManyProcesses,
 )
 from guyline.agentd.process.faults import FaultPoint
-from guyline.agentd.process.journals import Journals
 from guyline.agentd.process.keys import Keys, Outcome, Use
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.output import Output
 from guyline.agentd.process.pacing import Pacing
 from guyline.agentd.process.process import Note, Process
 from guyline.agentd.process.retention import Retention, gone_output
-from guyline.agentd.process.runs import Stream
 from guyline.agentd.process.signals import Signals
 from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting import Starter, spawn_failure

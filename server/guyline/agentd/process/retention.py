@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from guyline.agentd.process.gone_journal import GoneJournal
-from guyline.agentd.process.journals import Journals
+from guyline.agentd.journal.gone import GoneJournal
+from guyline.agentd.journal.journals import Journals
 from guyline.agentd.process.keys import Keys
 from guyline.agentd.process.output import Output
 from guyline.agentd.process.process import Process

@@ -68,7 +68,8 @@ class ProcessService(ProcessServiceServicer):
         started = await self._start(request.start, context, path="start.", pause=True)
         process = started.process
         first = pb.RunResponse(attached=started.attached, instance_id=self._instance_id)
-        async with aclosing(process.follow(0, quiet=keepalive, paces=True, times=request.times).batches()) as batches:
+        follower = Follower(process, 0, quiet=keepalive, paces=True, times=request.times)
+        async with aclosing(follower.batches()) as batches:
             async for batch in batches:
                 yield _fill(first, process, batch)
                 first = pb.RunResponse()
@@ -154,7 +155,7 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
         position = process.output.journal.offset_since(convert.to_moment(request.since))
     else:
         position = 0
-    return process.follow(position, snapshot=request.snapshot, quiet=quiet, paces=request.paces, times=request.times)
+    return Follower(process, position, quiet=quiet, snapshot=request.snapshot, paces=request.paces, times=request.times)
 
 
 def _in_messages(batch: WatchBatch) -> Iterator[tuple[list[pb.ProcessEvent], bool]]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from guyline.agentd.process.errors import OffsetOutOfRange
-from guyline.agentd.process.filepool import FilePool
-from guyline.agentd.process.journal import PIECE_BYTES, Journal, Piece, Support
-from guyline.agentd.process.note import HEAD_BYTES, JournalNote
-from guyline.agentd.process.runs import Run, Stream
-from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, everything, noise, of_stream, pieces, read
+from guyline.agentd.journal.errors import OffsetOutOfRange
+from guyline.agentd.journal.filepool import FilePool
+from guyline.agentd.journal.journal import PIECE_BYTES, Journal, Piece, Support
+from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
+from guyline.agentd.journal.runs import Run, Stream
+from tests.agentd.journal.journal_parts import MIB, Outlet, Shelf, everything, noise, of_stream, pieces, read
 
 
 @pytest.fixture
@@ -267,10 +267,10 @@ def test_a_record_whose_bytes_never_came_does_not_claim_the_next(tmp_path: Path)
 
 def test_the_record_of_runs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that changes streams at every byte costs some of its oldest output, not memory and disk without end."""
-    monkeypatch.setattr("guyline.agentd.process.runs.MAX_RUNS", 2048)
-    monkeypatch.setattr("guyline.agentd.process.runs.HEAD_BYTES", 64)
-    monkeypatch.setattr("guyline.agentd.process.journal.HEAD_BYTES", 64)
-    monkeypatch.setattr("guyline.agentd.process.note.HEAD_BYTES", 64)
+    monkeypatch.setattr("guyline.agentd.journal.runs.MAX_RUNS", 2048)
+    monkeypatch.setattr("guyline.agentd.journal.runs.HEAD_BYTES", 64)
+    monkeypatch.setattr("guyline.agentd.journal.journal.HEAD_BYTES", 64)
+    monkeypatch.setattr("guyline.agentd.journal.note.HEAD_BYTES", 64)
     shelf = Shelf(tmp_path, separate=True)
     journal = shelf.open()
     with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from guyline.agentd.process.journal import Journal
-from guyline.agentd.process.journals import Journals
-from guyline.agentd.process.note import JournalNote
-from guyline.agentd.process.runs import Stream
-from tests.agentd.process.journal_parts import MIB, Outlet, everything, noise
+from guyline.agentd.journal.journal import Journal
+from guyline.agentd.journal.journals import Journals
+from guyline.agentd.journal.note import JournalNote
+from guyline.agentd.journal.runs import Stream
+from tests.agentd.journal.journal_parts import MIB, Outlet, everything, noise
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from guyline.agentd.process.errors import OffsetOutOfRange
-from guyline.agentd.process.journal import PIECE_BYTES, Piece
-from guyline.agentd.process.times import Mark
+from guyline.agentd.journal.errors import OffsetOutOfRange
+from guyline.agentd.journal.journal import PIECE_BYTES, Piece
+from guyline.agentd.journal.times import Mark
 
 
 class GoneJournal:

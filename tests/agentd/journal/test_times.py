@@ -13,11 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from guyline.agentd.process import times
-from guyline.agentd.process.filepool import FilePool
-from guyline.agentd.process.records import RecordFile
-from guyline.agentd.process.times import Mark, TimeLog
-from tests.agentd.process.journal_parts import STARTED_AT, Outlet, Shelf, everything
+from guyline.agentd.journal import times
+from guyline.agentd.journal.filepool import FilePool
+from guyline.agentd.journal.record_file import RecordFile
+from guyline.agentd.journal.times import Mark, TimeLog
+from tests.agentd.journal.journal_parts import STARTED_AT, Outlet, Shelf, everything
 
 SECOND = 1.0
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from guyline.agentd.process.journal import Journal
-from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, everything, noise, pieces
+from guyline.agentd.journal.journal import Journal
+from tests.agentd.journal.journal_parts import MIB, Outlet, Shelf, everything, noise, pieces
 
 DISK_BYTES = 2 * MIB
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from guyline.agentd.process import journals
-from guyline.agentd.process.note import JournalNote
-from guyline.agentd.process.runs import Stream
+from guyline.agentd.journal import journals
+from guyline.agentd.journal.note import JournalNote
+from guyline.agentd.journal.runs import Stream
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from guyline.agentd.process.journal import Journal
-from guyline.agentd.process.note import HEAD_BYTES, JournalNote
-from guyline.agentd.process.runs import Stream
-from tests.agentd.process import journal_dying, journal_taker
-from tests.agentd.process.journal_parts import MIB, Outlet, Shelf, pieces
+from guyline.agentd.journal.journal import Journal
+from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
+from guyline.agentd.journal.runs import Stream
+from tests.agentd.journal import journal_dying, journal_taker
+from tests.agentd.journal.journal_parts import MIB, Outlet, Shelf, pieces
 
 KILLS = 300 if os.environ.get("GUYLINE_SOAK") else 50
 LATEST_KILL = 0.01

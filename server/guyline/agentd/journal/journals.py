@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from guyline.agentd.process.filepool import DRAFT_SUFFIX, FilePool
-from guyline.agentd.process.journal import PIECE_BYTES, Journal, Support
-from guyline.agentd.process.note import NOTHING_LOST, JournalNote
-from guyline.agentd.process.runs import RUNS_SUFFIX
-from guyline.agentd.process.times import TIMES_SUFFIX
+from guyline.agentd.journal.filepool import DRAFT_SUFFIX, FilePool
+from guyline.agentd.journal.journal import PIECE_BYTES, Journal, Support
+from guyline.agentd.journal.note import NOTHING_LOST, JournalNote
+from guyline.agentd.journal.runs import RUNS_SUFFIX
+from guyline.agentd.journal.times import TIMES_SUFFIX
 from guyline.agentd.system.files import make_private_directory
 from guyline.agentd.system.holes import why_no_holes
 from guyline.agentd.system.splice import why_no_splice

@@ -5,7 +5,7 @@ import os
 from array import array
 from pathlib import Path
 
-from guyline.agentd.process.filepool import FilePool
+from guyline.agentd.journal.filepool import FilePool
 from guyline.agentd.system.files import is_storage_failure, open_private, size_of
 
 _WORD_BYTES = 8

@@ -20,10 +20,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from guyline.agentd.process.journal import Support
-from guyline.agentd.process.note import HEAD_BYTES
-from guyline.agentd.process.runs import Run, Stream
-from tests.agentd.process.journal_parts import Outlet, Shelf, noise, read
+from guyline.agentd.journal.journal import Support
+from guyline.agentd.journal.note import HEAD_BYTES
+from guyline.agentd.journal.runs import Run, Stream
+from tests.agentd.journal.journal_parts import Outlet, Shelf, noise, read
 
 BOUND = 32 * 1024
 STREAMS = st.sampled_from(Stream)
@@ -187,6 +187,6 @@ SETTINGS = settings(max_examples=100, stateful_step_count=25, deadline=None)
 def test_a_journal_says_what_a_plain_model_says(machine: type[JournalMachine], monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes, losses, shrinking, crashes and reads in any order: each read byte is the printed one, each gap is real."""
     for module in ("runs", "times"):
-        monkeypatch.setattr(f"guyline.agentd.process.{module}._WORTH_REWRITING", 4)
+        monkeypatch.setattr(f"guyline.agentd.journal.{module}._WORTH_REWRITING", 4)
 
     run_state_machine_as_test(machine, settings=SETTINGS)

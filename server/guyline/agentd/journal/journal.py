@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from guyline.agentd.process.errors import OffsetOutOfRange
-from guyline.agentd.process.filepool import FilePool
-from guyline.agentd.process.note import HEAD_BYTES, JournalNote
-from guyline.agentd.process.runs import RUNS_SUFFIX, Run, RunLog, Stream
-from guyline.agentd.process.times import TIMES_SUFFIX, Mark, TimeLog
+from guyline.agentd.journal.errors import OffsetOutOfRange
+from guyline.agentd.journal.filepool import FilePool
+from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
+from guyline.agentd.journal.runs import RUNS_SUFFIX, Run, RunLog, Stream
+from guyline.agentd.journal.times import TIMES_SUFFIX, Mark, TimeLog
 from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, size_of
 from guyline.agentd.system.holes import punch_hole
 from guyline.agentd.system.pipes import grow_pipe, ready_bytes

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from guyline.agentd.process.filepool import FilePool
-from guyline.agentd.process.journal import Cold, Journal, Piece, Support
-from guyline.agentd.process.note import NOTHING_LOST, JournalNote
-from guyline.agentd.process.runs import Stream
+from guyline.agentd.journal.filepool import FilePool
+from guyline.agentd.journal.journal import Cold, Journal, Piece, Support
+from guyline.agentd.journal.note import NOTHING_LOST, JournalNote
+from guyline.agentd.journal.runs import Stream
 
 MIB = 1024 * 1024
 EVERYTHING = Support()

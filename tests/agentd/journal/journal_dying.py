@@ -13,11 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from guyline.agentd.process import runs, times
-from guyline.agentd.process.journal import Journal, Piece, Support
-from guyline.agentd.process.note import HEAD_BYTES, JournalNote
-from guyline.agentd.process.runs import Stream
-from tests.agentd.process.journal_parts import STARTED_AT, Outlet, Shelf, noise, pieces
+from guyline.agentd.journal import runs, times
+from guyline.agentd.journal.journal import Journal, Piece, Support
+from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
+from guyline.agentd.journal.runs import Stream
+from tests.agentd.journal.journal_parts import STARTED_AT, Outlet, Shelf, noise, pieces
 
 PRINTED = {Stream.STDOUT: noise(15_500, 1), Stream.STDERR: noise(40_500, 2)}
 TAKES = [(Stream.STDOUT, 15_000), (Stream.STDERR, 40_000), *((stream, 40) for _ in range(4) for stream in Stream)]

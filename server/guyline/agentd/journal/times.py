@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from guyline.agentd.process.filepool import FilePool
-from guyline.agentd.process.note import HEAD_BYTES
-from guyline.agentd.process.records import RecordFile
+from guyline.agentd.journal.filepool import FilePool
+from guyline.agentd.journal.note import HEAD_BYTES
+from guyline.agentd.journal.record_file import RecordFile
 from guyline.agentd.system.files import is_storage_failure
 
 RESOLUTION = 1.0

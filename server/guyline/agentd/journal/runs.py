@@ -8,9 +8,9 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from guyline.agentd.process.filepool import FilePool
-from guyline.agentd.process.note import HEAD_BYTES
-from guyline.agentd.process.records import RecordFile
+from guyline.agentd.journal.filepool import FilePool
+from guyline.agentd.journal.note import HEAD_BYTES
+from guyline.agentd.journal.record_file import RecordFile
 
 MAX_RUNS = 64 * 1024
 """So many changes between the streams are kept of one journal: half a MiB."""

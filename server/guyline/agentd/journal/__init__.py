@@ -1,0 +1,1 @@
+"""What processes print, kept in files: how it is taken, read, bounded, dated and given up."""
