@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, Self
 
@@ -53,6 +53,12 @@ class Tap:
             self.turn_off()
 
 
+_BREAKS = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,  # of a call that reached a server in its very last moment
+}
+
+
 class Reader:
     """Follows one process through every break, as the SDK does, and keeps all that it printed."""
 
@@ -66,6 +72,7 @@ class Reader:
         self._cursor = b""
         self._grown = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
+        self._has_ended = False
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._follow())
@@ -78,29 +85,41 @@ class Reader:
 
     async def until(self, text: bytes) -> None:
         """Waits until ``text`` has been printed."""
-        async with asyncio.timeout(DEADLINE), self._grown:
-            await self._grown.wait_for(lambda: text in self.printed or self.exit is not None)
+        await self._wait_for(lambda: text in self.printed or self.exit is not None)
         assert text in self.printed
 
     async def end(self) -> Exit:
         """Waits for the exit."""
-        async with asyncio.timeout(DEADLINE), self._grown:
-            await self._grown.wait_for(lambda: self.exit is not None)
+        await self._wait_for(lambda: self.exit is not None)
         assert self.exit
         return self.exit
 
     async def over(self) -> None:
         """Waits for the exit, or for the first break."""
-        async with asyncio.timeout(DEADLINE), self._grown:
-            await self._grown.wait_for(lambda: self.exit is not None or bool(self.statuses))
+        await self._wait_for(lambda: self.exit is not None or bool(self.statuses))
 
     async def broken(self, times: int = 1) -> grpc.aio.AioRpcError:
-        """Waits until a stream has broken so often, and returns the last break."""
+        """Waits until a stream has broken so often, and returns that break."""
+        await self._wait_for(lambda: len(self.statuses) >= times)
+        return self.statuses[times - 1]
+
+    async def _wait_for(self, condition: Callable[[], bool]) -> None:
+        """Waits until it holds; what has ended the reading meanwhile is raised here."""
+        assert self._task
         async with asyncio.timeout(DEADLINE), self._grown:
-            await self._grown.wait_for(lambda: len(self.statuses) >= times)
-        return self.statuses[-1]
+            await self._grown.wait_for(lambda: condition() or self._has_ended)
+        if not condition():
+            await self._task
 
     async def _follow(self) -> None:
+        try:
+            await self._follow_to_the_end()
+        finally:
+            self._has_ended = True
+            async with self._grown:
+                self._grown.notify_all()
+
+    async def _follow_to_the_end(self) -> None:
         while self.exit is None:
             try:
                 await self._follow_once()
@@ -108,7 +127,7 @@ class Reader:
                 async with self._grown:
                     self.statuses.append(why)
                     self._grown.notify_all()
-                if why.code() is not grpc.StatusCode.UNAVAILABLE:
+                if why.code() not in _BREAKS:
                     raise
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task

@@ -23,6 +23,8 @@ from guyline.daemon.logging import get_logger
 UNFREEZE_AFTER = 2.0
 """Seconds without an answer to a start after which a child that hangs before its exec is killed."""
 
+_HUNG_FOR = UNFREEZE_AFTER / 2
+"""Seconds of life of such a child: its start may have waited for the keeper, which an earlier one had frozen."""
 _RELEASE_AFTER = 0.01
 """Seconds: nobody waits for it, and many go in one message."""
 
@@ -287,9 +289,17 @@ class KeeperClient:
 
 
 def _unexecuted_children(keeper: int) -> list[int]:
-    """Children that still show the keeper's own command line: they share its memory until they exec."""
+    """Children that have hung before their exec for long: until then they share the keeper's memory, and command line.
+
+    One that was spawned only now, because another had kept the keeper waiting, is left alone.
+    """
     command_line = Path(f"/proc/{keeper}/cmdline").read_bytes()
-    children = [pid for pid, stat in proc.all_processes().items() if stat.parent == keeper and pid != os.getpid()]
+    latest_start = (time.clock_gettime(time.CLOCK_BOOTTIME) - _HUNG_FOR) * os.sysconf("SC_CLK_TCK")
+    children = [
+        pid
+        for pid, stat in proc.all_processes().items()
+        if stat.parent == keeper and pid != os.getpid() and stat.start_ticks <= latest_start
+    ]
     return [pid for pid in children if _command_line_of(pid) == command_line]
 
 
