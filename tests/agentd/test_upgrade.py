@@ -105,6 +105,30 @@ async def test_a_stream_open_at_an_upgrade_is_told_when_to_come_back(agent: Runn
             await reader.end()
 
 
+async def test_calls_of_every_moment_of_an_upgrade_are_answered_or_told_unavailable(agent: RunningAgent) -> None:
+    """Repeating what is UNAVAILABLE, and nothing else, gets through; CANCELLED would say the caller gave up itself."""
+    is_over = asyncio.Event()
+
+    async def call_again_and_again() -> int:
+        answered = 0
+        while not is_over.is_set():
+            try:
+                await agent.info.GetInfo(GetInfoRequest(), wait_for_ready=True)
+                answered += 1
+            except grpc.aio.AioRpcError as why:
+                if why.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+        return answered
+
+    async with asyncio.TaskGroup() as group:
+        callers = [group.create_task(call_again_and_again()) for _ in range(16)]
+        for _ in range(3):
+            await agent.info.Upgrade(UpgradeRequest(), wait_for_ready=True)
+            await agent.serves_again()
+        is_over.set()
+    assert all(caller.result() for caller in callers)
+
+
 async def test_commands_end_rightly_while_the_code_changes(agent: RunningAgent) -> None:
     """Ends between the old code's last look and the new code's first are still waited for."""
     argv = ["sh", "-c", "sleep 0.$1; exit $1", "sh"]

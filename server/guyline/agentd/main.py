@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from guyline.agent.v1.agent_info_service_pb2_grpc import add_AgentInfoServiceServicer_to_server
 from guyline.agent.v1.process_service_pb2_grpc import add_ProcessServiceServicer_to_server
@@ -132,6 +133,7 @@ def _server(
         observers=observers,
         tls=tls,
         max_request_bytes=settings.max_request_bytes,
+        ends_with_process=True,
     )
     describer = Describer(settings=settings, keeper=keeper, journals=journals, processes=processes)
     upgrader = Upgrader(version=describer.version, ask_keeper=keeper.upgrade)
@@ -195,6 +197,25 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+async def serve_and_exit(
+    settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[str, str], reach: FaultPoint
+) -> NoReturn:
+    """Runs the worker, then ends the process with a code that says how that went."""
+    code = 1
+    try:
+        await serve(settings, keeper, own_env, reach)
+        code = 0
+    except (CannotListen, SocketNotUsable, TokenFileNotUsable, ExtraMissing) as why:
+        log.error("cannot serve with these settings", problem=str(why))  # noqa: TRY400 - the text says it all
+        code = CANNOT_SERVE
+    except Exception:
+        log.exception("the worker failed")
+    finally:
+        # Here and at once: the loop's end would cancel calls that have just come in, and Python would wait for its
+        # threads, of which one may hang in the kernel, on a mount that does not answer.
+        os._exit(code)
+
+
 def main(reach: FaultPoint = no_fault) -> None:
     """Runs the worker of the keeper that started this process."""
     began = time.monotonic()
@@ -203,18 +224,7 @@ def main(reach: FaultPoint = no_fault) -> None:
     _raise_descriptor_limit()
     keeper = KeeperClient.connect(socket.socket(fileno=SOCKET), reach=reach)
     log.debug("handed over", entries=len(keeper.entries), seconds=time.monotonic() - began)
-    code = 1
-    try:
-        asyncio.run(serve(settings, keeper, _own_environment(), reach))
-        code = 0
-    except (CannotListen, SocketNotUsable, TokenFileNotUsable, ExtraMissing) as why:
-        log.error("cannot serve with these settings", problem=str(why))  # noqa: TRY400 - the text says it all
-        code = CANNOT_SERVE
-    except Exception:
-        log.exception("the worker failed")
-    finally:
-        # At once: Python would wait for its threads, and one may hang in the kernel, on a mount that does not answer.
-        os._exit(code)
+    asyncio.run(serve_and_exit(settings, keeper, _own_environment(), reach))
 
 
 if __name__ == "__main__":

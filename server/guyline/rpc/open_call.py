@@ -30,11 +30,12 @@ class Rules(Protocol):
     open_calls: set["OpenCall"]
 
     def closed(self, call: "OpenCall") -> None:
-        """The call is over."""
+        """The call is over, and its status sent."""
 
 
 class OpenCall:
-    """Entered when a call comes in and left when its handler is done, however that ended.
+    """Entered when a call comes in and left when its handler is done, however that ended. It counts as open, and is not
+    reported as ended, until gRPC has sent its status.
 
     Everything that goes wrong inside the ``async with`` block, be it in these checks or in the handler, becomes the
     call's status here, and nowhere else.
@@ -118,11 +119,12 @@ class OpenCall:
             await self._end(error)
         finally:
             self.call.seconds = time.perf_counter() - self.call.started
-            self._rules.closed(self)
-            # After this step of the loop, in which gRPC sends the response: nobody waits for a log line.
-            asyncio.get_running_loop().call_soon(self._report)
+            assert self._task is not None
+            # The task is gRPC's: it ends once the response and the status are sent. Nobody waits for a log line.
+            self._task.add_done_callback(self._sent)
 
-    def _report(self) -> None:
+    def _sent(self, _task: object) -> None:
+        self._rules.closed(self)
         for observer in self._rules.observers:
             observer.ended(self.call)
 

@@ -20,9 +20,8 @@ from guyline.rpc.standard import is_standard, standard_methods
 
 Servicer = TypeVar("Servicer")
 
-# How long calls that were cut may take to say so, and gRPC to send what they said.
+# How long calls that were cut may take to say so.
 _CUT_SECONDS = 1.0
-_STOP_SECONDS = 0.5
 
 _DRAIN_SECONDS = 5.0
 
@@ -52,6 +51,9 @@ class RpcServer:
         max_request_bytes: Larger requests are refused by gRPC itself (RESOURCE_EXHAUSTED), unlogged.
         max_calls: More calls at once are refused by gRPC itself (RESOURCE_EXHAUSTED), unlogged.
         hop: Where we are, as errors say it: a name of ``guyline.error.v1.Hop`` without its prefix.
+        ends_with_process: Whether the process ends right after the block. Then gRPC's own stop is left out, which
+            answers calls that come in meanwhile with a bare CANCELLED: until the process ends they are refused with a
+            time to come back, and its end tells those after them UNAVAILABLE.
 
     Raises:
         CannotListen: On entering.
@@ -68,6 +70,7 @@ class RpcServer:
         max_request_bytes: int = 4 << 20,
         max_calls: int = 4096,
         hop: str = "AGENT",
+        ends_with_process: bool = False,
     ) -> None:
         self.address = address  # once entered, with the port that the system chose
         self._chain = Chain(authentication=authentication, observers=observers, hop=hop)
@@ -75,6 +78,7 @@ class RpcServer:
         self._tls = tls
         self._max_request_bytes = max_request_bytes
         self._max_calls = max_calls
+        self._ends_with_process = ends_with_process
         self._server: grpc.aio.Server | None = None
 
     def __repr__(self) -> str:
@@ -116,13 +120,16 @@ class RpcServer:
         try:
             await self.drain()
         finally:
-            await self._server.stop(None)
+            if not self._ends_with_process:
+                await self._server.stop(None)
+            elif isinstance(self.address, UnixAddress):
+                self.address.path.unlink(missing_ok=True)
 
     async def drain(self, grace: float = _DRAIN_SECONDS) -> None:
         """Ends serving: refuses new calls, ends streams with a time to come back, and lets unary calls finish.
 
-        Returns within ``grace`` seconds and 1.5 more; what is not done after ``grace`` is cut. Cancelling is safe: it
-        only leaves the rest to the end of the block.
+        Returns within ``grace`` seconds and 1 more; what is not done after ``grace`` is cut. Until the end of the block
+        new calls are still told when to come back. Cancelling is safe: it only leaves the rest to the end of the block.
         """
         if self._server is None or self._chain.is_draining:
             return
@@ -132,7 +139,6 @@ class RpcServer:
         if not await self._chain.drained(grace):
             self._chain.cut(streams_only=False)
             await self._chain.drained(_CUT_SECONDS)
-        await self._server.stop(_STOP_SECONDS)
 
     def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
         try:

@@ -53,12 +53,6 @@ class Tap:
             self.turn_off()
 
 
-_BREAKS = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.CANCELLED,  # of a call that reached a server in its very last moment
-}
-
-
 class Reader:
     """Follows one process through every break, as the SDK does, and keeps all that it printed."""
 
@@ -127,12 +121,8 @@ class Reader:
                 async with self._grown:
                     self.statuses.append(why)
                     self._grown.notify_all()
-                if why.code() not in _BREAKS:
+                if why.code() != grpc.StatusCode.UNAVAILABLE:
                     raise
-            except asyncio.CancelledError:
-                if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
-                    raise
-                continue  # a call that reached a server in its very last moment is cancelled by it
 
     async def _follow_once(self) -> None:
         request = AttachRequest(process_id=self._process_id, cursor=self._cursor)
