@@ -1,8 +1,8 @@
 """The way to one agent: dials, dials again after a break, and makes sure that it is still the same agent."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import grpc.aio
@@ -72,6 +72,8 @@ class Connection:
         self._metadata = metadata
         self._connect_timeout = connect_timeout
         self._line: Line | None = None
+        self._is_away = False  # the agent did not answer when it was last asked
+        self._came_back = asyncio.Event()  # set once, when it answers after that; then there is a new one
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -93,7 +95,7 @@ class Connection:
         if line is not None:
             await line.channel.close()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
         """Gives the line to call on, and dials if there is none. Hold it for the length of the call.
 
@@ -167,16 +169,32 @@ class Connection:
             try:
                 info = await self._ask_once(lambda line: line.info.GetInfo, GetInfoRequest(), _ANSWER_WITHIN)
             except Unavailable as error:
+                self._is_away = True
                 await self._pause(outage, error)
                 continue
             self._recognise(info.store_id)
+            self._wake_others()
             return info
 
     async def _pause(self, outage: Outage, error: Unavailable) -> None:
         delay = outage.failed(asyncio.get_running_loop().time(), retry_after=error.retry_after)
         if delay is None:
             raise error
-        await asyncio.sleep(delay)
+        if error.retry_after:
+            await asyncio.sleep(delay)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._came_back.wait()
+
+    def _wake_others(self) -> None:
+        """Tells those who still pause that the agent is back: of many callers of an agent that is only there for
+        moments, some would otherwise always come too late.
+        """
+        if self._is_away:
+            self._is_away = False
+            self._came_back.set()
+            self._came_back = asyncio.Event()
 
     def _recognise(self, store_id: str) -> None:
         if self.store_id and self.store_id != store_id:
