@@ -1,5 +1,6 @@
 """What belongs to one chat does not exist for another: no call tells the two apart from what was never there."""
 
+import asyncio
 import json
 import uuid
 from dataclasses import replace
@@ -31,6 +32,7 @@ from tests.agentd.process.process_parts import (
 )
 from tests.support import proc
 from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
 
 ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 
@@ -92,6 +94,25 @@ async def test_a_watch_that_resumes_hears_of_no_foreign_change(agent: RunningAge
     assert first.control.HasField("synced")
     assert not first.events
     assert mine.process_id in (await listed(agent, in_chat(ONE)))[0]
+
+
+async def test_a_watch_tells_of_no_foreign_removal() -> None:
+    """That there was something of another's to be removed is the other's business, too."""
+    async with RunningAgent(settings={"ended_retention": 0}) as agent:
+        mine, others = set[str](), set[str]()
+        stream = agent.processes.Watch(ProcessServiceWatchRequest(), metadata=in_chat(ONE))
+        messages = aiter(stream)
+        for _ in range(3):
+            others.add((await run(agent, "true", metadata=in_chat(OTHER))).process_id)
+            mine.add((await run(agent, "true", metadata=in_chat(ONE))).process_id)
+        told, removed = set[str](), set[str]()
+        async with asyncio.timeout(DEADLINE):
+            while removed != mine:
+                events = (await anext(messages)).events
+                told.update(event.put.process_id for event in events if event.HasField("put"))
+                removed.update(event.removed for event in events if event.HasField("removed"))
+                assert not (told | removed) & others
+        stream.cancel()
 
 
 async def assert_unknown(agent: RunningAgent, process_id: str, metadata: Metadata) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -216,6 +218,26 @@ async def test_a_cursor_of_an_earlier_worker_gets_everything_anew(agent: Running
     assert reset.control.HasField("reset")
     assert everything.control.HasField("synced")
     assert set(again.known) == {over.process_id}
+
+
+async def test_a_watcher_that_stops_reading_holds_up_nobody_and_misses_no_end(
+    agent: RunningAgent, tmp_path: Path
+) -> None:
+    """What it slept through comes as the processes then are, once each, not as they were step by step."""
+    deep = tmp_path.joinpath(*["d" * 250] * 14)
+    deep.mkdir(parents=True)  # so that an event has 5 KB, and a few hundred are more than a connection holds
+    how_many, padding = 500, "#" * 900
+    asleep = Watching(agent)
+    await asleep.next()
+    for _ in range(how_many):
+        await run(agent, f"exit 3 {padding}", directory=str(deep))
+    last = await run(agent, "true")
+    await asleep.until(lambda it: it.is_over(last.process_id))
+    asleep.close()
+
+    codes = Counter(process.exit.code for process in asleep.known.values())
+    assert codes == {3: how_many, 0: 1}
+    assert asleep.events < 2 * how_many, "three changes each: its start, its exit, the end of its output"
 
 
 async def test_a_slow_watcher_gets_each_process_once_as_it_then_is() -> None:
