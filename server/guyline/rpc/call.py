@@ -44,7 +44,7 @@ class Call:
 
 
 class CallObserver(Protocol):
-    """Sees every call begin and end, in the call's own task. It is quick and raises nothing."""
+    """Sees every call begin and end, in the context of the call's own task. It is quick and raises nothing."""
 
     def began(self, call: Call) -> None:
         """The call has come in; nothing of it is checked."""
@@ -55,5 +55,5 @@ class CallObserver(Protocol):
         ...
 
     def ended(self, call: Call) -> None:
-        """The call is over and its status known. Its response may be on its way already."""
+        """The call is over and its status sent."""
         ...

@@ -88,8 +88,8 @@ class OpenCall:
             yield self.to_request(data)
 
     def to_response(self, message: Any) -> bytes:
-        """Counts and serialises a response message."""
-        data = self.method.serialize(message)
+        """Counts a response message, and serialises it unless it is ``encoded.with_bytes`` already."""
+        data = message if isinstance(message, bytes) else self.method.serialize(message)
         self.call.messages_out += 1
         self.call.bytes_out += len(data)
         return data

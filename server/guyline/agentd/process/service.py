@@ -18,6 +18,7 @@ from guyline.daemon.logging import bind_to_call
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context, caller_of
 from guyline.rpc.cursor import Cursor
+from guyline.rpc.encoded import with_bytes
 from guyline.stream.v1 import stream_pb2
 
 DEFAULT_MAX_ENDED = 10
@@ -178,7 +179,6 @@ def _fill(response: Response, process: Process, batch: Batch) -> Response:
     control.cursor = Cursor(process.id_bytes, batch.position).to_bytes()
     response.offset = batch.offset
     if batch.data:
-        response.data = batch.data
         response.runs.extend(convert.to_runs(batch.runs))
         response.times.extend(convert.to_times(batch.times))
     if batch.changed:
@@ -192,4 +192,4 @@ def _fill(response: Response, process: Process, batch: Batch) -> Response:
         control.keep_alive.SetInParent()
     if batch.exit:
         response.exit.CopyFrom(convert.to_exit(batch.exit))
-    return response
+    return with_bytes(response, "data", batch.data) if batch.data else response
