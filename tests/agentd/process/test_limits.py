@@ -39,7 +39,7 @@ from tests.agentd.process.process_parts import (
 )
 from tests.support import proc
 from tests.support.agent import RunningAgent
-from tests.support.clock import MS, until
+from tests.support.clock import DEADLINE, MS, until
 from tests.support.program import program
 from tests.support.programs import noise
 
@@ -283,13 +283,25 @@ async def test_over_the_quota_a_running_process_gives_up_its_oldest_output() -> 
     assert seen.data.endswith(b"\nend\n")
 
 
+async def forgotten(agent: RunningAgent, process_id: str) -> None:
+    """Watches until the agent does not know a process any more."""
+    stream = agent.processes.Watch(ProcessServiceWatchRequest())
+    known, is_synced = set[str](), False
+    async with asyncio.timeout(DEADLINE):
+        async for message in stream:
+            known |= {event.put.process_id for event in message.events}
+            known -= {event.removed for event in message.events}
+            is_synced |= message.control.HasField("synced")
+            if is_synced and process_id not in known:
+                break
+    stream.cancel()
+
+
 async def test_what_ended_long_enough_ago_is_forgotten() -> None:
     """Its id is unknown then, its journal removed; what still runs is never touched."""
     async with RunningAgent(settings={"ended_retention": 0}) as agent, started(agent, ["sleep", "60"]) as running:
         over = await run(agent, "echo out")
-        await output_closed(agent, over.process_id)
-        await agent.kill_worker()  # the next one sweeps at once
-        await agent.serves_again()
+        await forgotten(agent, over.process_id)
 
         refused = await refusal(agent.processes.Attach(AttachRequest(process_id=over.process_id)))
         answer = await agent.processes.List(ProcessServiceListRequest())
@@ -305,9 +317,7 @@ async def test_what_is_forgotten_but_has_a_key_runs_no_second_time() -> None:
     async with RunningAgent(settings={"ended_retention": 0}) as agent:
         key = new_key()
         over = await run(agent, "echo out; exit 3", key=key)
-        await output_closed(agent, over.process_id)
-        await agent.kill_worker()
-        await agent.serves_again()
+        await forgotten(agent, over.process_id)
 
         again = await agent.processes.Start(to_start("echo out; exit 3", key=key))
 
@@ -318,11 +328,11 @@ async def test_what_is_forgotten_but_has_a_key_runs_no_second_time() -> None:
 async def test_a_watch_is_told_what_was_forgotten() -> None:
     """A list that only ever grows is no list."""
     async with RunningAgent(settings={"ended_retention": 0}) as agent:
+        watch = aiter(agent.processes.Watch(ProcessServiceWatchRequest()))
+        await anext(watch)  # it knows of nothing
         over = await run(agent, "true")
         removed = ""
-        async for message in agent.processes.Watch(ProcessServiceWatchRequest()):
-            removed = next((event.removed for event in message.events if event.removed), "")
-            if removed:
-                break
+        while not removed:
+            removed = next((event.removed for event in (await anext(watch)).events if event.removed), "")
 
     assert removed == over.process_id
