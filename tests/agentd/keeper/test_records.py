@@ -43,7 +43,7 @@ def entry(process_id: str = "a") -> Entry:
 
 def said(one: Entry) -> list[object]:
     """All that the log tells of an entry, to be compared."""
-    return json.loads(json.dumps(one.to_json()))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(one.to_json()))  # type: ignore[no-any-return]  # what JSON gives back is what went in
 
 
 def read(path: Path) -> History:
