@@ -72,6 +72,29 @@ class Exhausted(GuylineError):
     retry_after: ClassVar[float | None] = None
 
 
+class RequestTooLarge(Exhausted):
+    """A request message over the limit."""
+
+    reason = "REQUEST_TOO_LARGE"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"a request of {size} bytes, and this daemon takes {limit}; send it in parts",
+            bytes=str(size),
+            max_request_bytes=str(limit),
+        )
+
+
+class TooManyCalls(Exhausted):
+    """As many calls as a server takes at once are open."""
+
+    reason = "TOO_MANY_CALLS"
+    retry_after = 1.0
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} calls are open, and this daemon takes no more; end some", max_calls=str(limit))
+
+
 class Unavailable(GuylineError):
     """The daemon cannot do it now; ``retry_after`` seconds becomes RetryInfo."""
 

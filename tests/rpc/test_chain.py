@@ -111,3 +111,17 @@ async def test_a_wrong_piece_ends_the_stream_with_invalid_input(content: bytes) 
             _ = [each async for each in echo(wrong())]
 
     assert details(caught.value)[1].reason == "INVALID_INPUT"
+
+
+async def test_a_piece_over_the_limit_ends_the_stream() -> None:
+    """The limit is that of one message, whatever the stream holds in all."""
+    async with serving(max_request_bytes=1 << 16) as served:
+        uploading(served)
+        echo: Any = served.channel.stream_stream(f"/{SERVICE}/Echo", None, Piece.FromString)
+        call = echo(pieces(bytes(1 << 15), bytes(1 << 15), bytes(1 << 16)))
+        answers = [len((await call.read()).data) for _ in range(2)]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+
+    assert answers == [1 << 15, 1 << 15]
+    assert details(caught.value)[1].reason == "REQUEST_TOO_LARGE"

@@ -39,23 +39,34 @@ _UNKNOWN = Method(
 class Chain:
     """Wraps the methods of one server, and knows its open calls."""
 
-    def __init__(self, *, authentication: Authentication, observers: Sequence[CallObserver], hop: str) -> None:
+    def __init__(
+        self,
+        *,
+        authentication: Authentication,
+        observers: Sequence[CallObserver],
+        max_calls: int,
+        max_request_bytes: int,
+        hop: str,
+    ) -> None:
         self.authentication = authentication
         self.observers = tuple(observers)
+        self.max_calls = max_calls
+        self.max_request_bytes = max_request_bytes
         self.hop = hop
         self.is_draining = False
         self.open_calls: set[OpenCall] = set()
         self._drained = asyncio.Event()
 
     def wrap(self, method: Method) -> WireHandler:
-        """The handler to give to gRPC. Bytes go in and out, so that messages are parsed, and counted, in here."""
-        if method.request_streams:
-            if method.response_streams:
-                return grpc.stream_stream_rpc_method_handler(self._stream_stream(method))
-            return grpc.stream_unary_rpc_method_handler(self._stream_unary(method))
+        """The handler to give to gRPC. Bytes go in and out, so that messages are parsed, and counted, in here.
+
+        To gRPC every request is a stream, since it calls the handlers of those before it has read anything.
+        """
         if method.response_streams:
-            return grpc.unary_stream_rpc_method_handler(self._unary_stream(method))
-        return grpc.unary_unary_rpc_method_handler(self._unary_unary(method))
+            serve = self._stream_stream(method) if method.request_streams else self._unary_stream(method)
+            return grpc.stream_stream_rpc_method_handler(serve)
+        serve = self._stream_unary(method) if method.request_streams else self._unary_unary(method)
+        return grpc.stream_unary_rpc_method_handler(serve)
 
     def refuse(self, rpc: str) -> WireHandler:
         """Refuses a method that is not there. The call is logged and counted like any other."""
@@ -64,7 +75,6 @@ class Chain:
             async with self._opened(_UNKNOWN, context, rpc=rpc) as call:
                 await call.admit()
 
-        # A stream, so that gRPC does not wait for a message first.
         return grpc.stream_stream_rpc_method_handler(serve)
 
     def cut(self, *, streams_only: bool) -> None:
@@ -106,18 +116,18 @@ class Chain:
         return OpenCall(method, call, context, self)
 
     def _unary_unary(self, method: Method) -> Any:
-        async def serve(data: bytes, context: Context) -> bytes:
+        async def serve(_data: AsyncIterator[bytes], context: Context) -> bytes:
             async with self._opened(method, context) as call:
                 await call.admit()
-                return call.to_response(await method.handler(call.to_request(data), context))
+                return call.to_response(await method.handler(await call.request(), context))
 
         return serve
 
     def _unary_stream(self, method: Method) -> Any:
-        async def serve(data: bytes, context: Context) -> None:
+        async def serve(_data: AsyncIterator[bytes], context: Context) -> None:
             async with self._opened(method, context) as call:
                 await call.admit()
-                async with aclosing(method.handler(call.to_request(data), context)) as messages:
+                async with aclosing(method.handler(await call.request(), context)) as messages:
                     async for message in messages:
                         await call.send(message)
 

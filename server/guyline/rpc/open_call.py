@@ -9,7 +9,15 @@ from typing import Any, Protocol, Self
 import grpc
 import grpc.aio
 
-from guyline.errors import CutByShutdown, MethodUnknown, ShuttingDown
+from guyline.errors import (
+    CutByShutdown,
+    InvalidInput,
+    MethodUnknown,
+    RequestTooLarge,
+    ShuttingDown,
+    TooManyCalls,
+    Violation,
+)
 from guyline.rpc.authentication import Authentication
 from guyline.rpc.call import Call, CallObserver
 from guyline.rpc.caller import Context, set_caller
@@ -26,6 +34,8 @@ class Rules(Protocol):
     authentication: Authentication
     observers: tuple[CallObserver, ...]
     hop: str
+    max_calls: int
+    max_request_bytes: int
     is_draining: bool
     open_calls: set["OpenCall"]
 
@@ -62,11 +72,13 @@ class OpenCall:
         return self
 
     async def admit(self) -> None:
-        """Lets the call pass if the server takes calls, knows the caller, and they have the right."""
+        """Lets the call pass if the server takes calls, has room, knows the caller, and they have the right."""
         if not self.call.known:
             raise MethodUnknown(self.call.rpc)
         if self._rules.is_draining and not self.method.served_while_draining:
             raise ShuttingDown
+        if len(self._rules.open_calls) > self._rules.max_calls:
+            raise TooManyCalls(self._rules.max_calls)
         access = self.method.access
         if not access.everybody:
             call = self.call
@@ -76,10 +88,22 @@ class OpenCall:
         for observer in self._rules.observers:
             observer.admitted(self.call)
 
+    async def request(self) -> Any:
+        """The one message of a call that is no client's stream.
+
+        gRPC itself would read it before there is a call to speak of: one that never came whole would leave no trace.
+        """
+        data: Any = await self._context.read()
+        if data is grpc.aio.EOF:
+            raise InvalidInput(Violation("request", "is missing: no whole message came"))
+        return self.to_request(data)
+
     def to_request(self, data: bytes) -> Any:
         """Counts and parses a request message."""
         self.call.messages_in += 1
         self.call.bytes_in += len(data)
+        if len(data) > self._rules.max_request_bytes:
+            raise RequestTooLarge(len(data), self._rules.max_request_bytes)
         return self.method.to_request(data)
 
     async def to_requests(self, messages: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:

@@ -37,6 +37,7 @@ async def fail(call: Call, context: Context, failure: GuylineError, *, hop: str)
     try:
         await context.abort(call.code, status.message, trailers)
     except grpc.aio.InternalError as gone:
+        call.code = end_of_cancelled(context)
         raise asyncio.CancelledError from gone
 
 

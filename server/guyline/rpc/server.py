@@ -25,6 +25,9 @@ _CUT_SECONDS = 1.0
 
 _DRAIN_SECONDS = 5.0
 
+# gRPC reads requests up to so many times their limit: only what has been read can be refused in so many words.
+_READ_AT_MOST = 4
+
 
 class CannotListen(Exception):
     """The address cannot be listened on, or TLS not be set up. Says why."""
@@ -48,8 +51,9 @@ class RpcServer:
         authentication: Tells who calls on this listener.
         observers: See every call.
         tls: None: in clear.
-        max_request_bytes: Larger requests are refused by gRPC itself (RESOURCE_EXHAUSTED), unlogged.
-        max_calls: More calls at once are refused by gRPC itself (RESOURCE_EXHAUSTED), unlogged.
+        max_request_bytes: Larger request messages are refused (REQUEST_TOO_LARGE). One of more than four times as much
+            is cut off by gRPC, with its own RESOURCE_EXHAUSTED; in the log that call is one its caller gave up.
+        max_calls: More calls at once are refused (TOO_MANY_CALLS).
         hop: Where we are, as errors say it: a name of ``guyline.error.v1.Hop`` without its prefix.
         ends_with_process: Whether the process ends right after the block. Then gRPC's own stop is left out, which
             answers calls that come in meanwhile with a bare CANCELLED: until the process ends they are refused with a
@@ -73,11 +77,15 @@ class RpcServer:
         ends_with_process: bool = False,
     ) -> None:
         self.address = address  # once entered, with the port that the system chose
-        self._chain = Chain(authentication=authentication, observers=observers, hop=hop)
+        self._chain = Chain(
+            authentication=authentication,
+            observers=observers,
+            max_calls=max_calls,
+            max_request_bytes=max_request_bytes,
+            hop=hop,
+        )
         self._router = _Router(self._chain)
         self._tls = tls
-        self._max_request_bytes = max_request_bytes
-        self._max_calls = max_calls
         self._ends_with_process = ends_with_process
         self._server: grpc.aio.Server | None = None
 
@@ -102,8 +110,7 @@ class RpcServer:
             await asyncio.to_thread(make_way, self.address.path)
         server = grpc.aio.server(
             handlers=(self._router,),
-            options=_options(self.address, self._max_request_bytes),
-            maximum_concurrent_rpcs=self._max_calls,
+            options=_options(self.address, _READ_AT_MOST * self._chain.max_request_bytes),
         )
         try:
             self._bind(server, credentials)
@@ -198,9 +205,9 @@ def _to_credentials(tls: Tls) -> grpc.ServerCredentials:
         raise CannotListen(f"cannot read {why.filename!r} for TLS: {why.strerror}") from why
 
 
-def _options(address: Address, max_request_bytes: int) -> list[tuple[str, int]]:
+def _options(address: Address, max_message_bytes: int) -> list[tuple[str, int]]:
     options = [
-        ("grpc.max_receive_message_length", max_request_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),  # each service bounds what it sends
         ("grpc.so_reuseport", 0),  # else a second daemon could share the port in silence
         # Clients of quiet, hour-long streams may ping this often; more is answered by GOAWAY.

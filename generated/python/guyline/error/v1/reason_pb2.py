@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dguyline/error/v1/reason.proto\x12\x10guyline.error.v1*\xef\x04\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_INVALID_INPUT\x10\x01\x12\x19\n\x15REASON_METHOD_UNKNOWN\x10\x02\x12\x1c\n\x18REASON_NOT_AUTHENTICATED\x10\x03\x12\x18\n\x14REASON_RIGHT_MISSING\x10\x04\x12\x11\n\rREASON_DEFECT\x10\x05\x12\x18\n\x14REASON_SHUTTING_DOWN\x10\x06\x12\x1c\n\x18REASON_PROCESS_NOT_FOUND\x10\x07\x12\x1e\n\x1aREASON_PROCESS_NOT_RUNNING\x10\x08\x12\x1e\n\x1aREASON_OFFSET_OUT_OF_RANGE\x10\t\x12\x1f\n\x1bREASON_COMMAND_NOT_RUNNABLE\x10\n\x12\x1f\n\x1bREASON_DIRECTORY_NOT_USABLE\x10\x0b\x12\x1b\n\x17REASON_LOOKUP_TIMED_OUT\x10\x0c\x12\x17\n\x13REASON_KEY_CONFLICT\x10\r\x12\x16\n\x12REASON_KEY_EXPIRED\x10\x0e\x12\x1d\n\x19REASON_TOO_MANY_PROCESSES\x10\x0f\x12\x1b\n\x17REASON_SYSTEM_EXHAUSTED\x10\x10\x12\x16\n\x12REASON_KEEPER_LOST\x10\x11\x12\x1a\n\x16REASON_UPGRADE_REFUSED\x10\x12\x12\x1c\n\x18REASON_AGENT_UNREACHABLE\x10\x13\x12\x1d\n\x19REASON_SOCKET_NOT_TRUSTED\x10\x14\x12\x18\n\x14REASON_STORE_CHANGED\x10\x15*U\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n\x13OUTCOME_NOT_STARTED\x10\x01\x12\x18\n\x14OUTCOME_MAY_HAVE_RUN\x10\x02*X\n\x03Hop\x12\x13\n\x0fHOP_UNSPECIFIED\x10\x00\x12\x0e\n\nHOP_CLIENT\x10\x01\x12\x0f\n\x0bHOP_CONTROL\x10\x02\x12\x0c\n\x08HOP_LINK\x10\x03\x12\r\n\tHOP_AGENT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dguyline/error/v1/reason.proto\x12\x10guyline.error.v1*\xa8\x05\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_INVALID_INPUT\x10\x01\x12\x19\n\x15REASON_METHOD_UNKNOWN\x10\x02\x12\x1c\n\x18REASON_NOT_AUTHENTICATED\x10\x03\x12\x18\n\x14REASON_RIGHT_MISSING\x10\x04\x12\x11\n\rREASON_DEFECT\x10\x05\x12\x18\n\x14REASON_SHUTTING_DOWN\x10\x06\x12\x1c\n\x18REASON_PROCESS_NOT_FOUND\x10\x07\x12\x1e\n\x1aREASON_PROCESS_NOT_RUNNING\x10\x08\x12\x1e\n\x1aREASON_OFFSET_OUT_OF_RANGE\x10\t\x12\x1f\n\x1bREASON_COMMAND_NOT_RUNNABLE\x10\n\x12\x1f\n\x1bREASON_DIRECTORY_NOT_USABLE\x10\x0b\x12\x1b\n\x17REASON_LOOKUP_TIMED_OUT\x10\x0c\x12\x17\n\x13REASON_KEY_CONFLICT\x10\r\x12\x16\n\x12REASON_KEY_EXPIRED\x10\x0e\x12\x1d\n\x19REASON_TOO_MANY_PROCESSES\x10\x0f\x12\x1b\n\x17REASON_SYSTEM_EXHAUSTED\x10\x10\x12\x16\n\x12REASON_KEEPER_LOST\x10\x11\x12\x1a\n\x16REASON_UPGRADE_REFUSED\x10\x12\x12\x1c\n\x18REASON_AGENT_UNREACHABLE\x10\x13\x12\x1d\n\x19REASON_SOCKET_NOT_TRUSTED\x10\x14\x12\x18\n\x14REASON_STORE_CHANGED\x10\x15\x12\x1c\n\x18REASON_REQUEST_TOO_LARGE\x10\x16\x12\x19\n\x15REASON_TOO_MANY_CALLS\x10\x17*U\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n\x13OUTCOME_NOT_STARTED\x10\x01\x12\x18\n\x14OUTCOME_MAY_HAVE_RUN\x10\x02*X\n\x03Hop\x12\x13\n\x0fHOP_UNSPECIFIED\x10\x00\x12\x0e\n\nHOP_CLIENT\x10\x01\x12\x0f\n\x0bHOP_CONTROL\x10\x02\x12\x0c\n\x08HOP_LINK\x10\x03\x12\r\n\tHOP_AGENT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'guyline.error.v1.reason_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REASON']._serialized_start=52
-  _globals['_REASON']._serialized_end=675
-  _globals['_OUTCOME']._serialized_start=677
-  _globals['_OUTCOME']._serialized_end=762
-  _globals['_HOP']._serialized_start=764
-  _globals['_HOP']._serialized_end=852
+  _globals['_REASON']._serialized_end=732
+  _globals['_OUTCOME']._serialized_start=734
+  _globals['_OUTCOME']._serialized_end=819
+  _globals['_HOP']._serialized_start=821
+  _globals['_HOP']._serialized_end=909
 # @@protoc_insertion_point(module_scope)

@@ -86,6 +86,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The agent at the address is of another store than the one that was asked before, so it cannot
     know the process. Said by clients.
     """
+    REASON_REQUEST_TOO_LARGE: _Reason.ValueType  # 22
+    """A request message over the limit; `max_request_bytes` names it. RESOURCE_EXHAUSTED."""
+    REASON_TOO_MANY_CALLS: _Reason.ValueType  # 23
+    """As many calls as the daemon takes at once are open; `max_calls` says how many, RetryInfo when
+    to come back. RESOURCE_EXHAUSTED.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed. Programs decide by this; the code is for those that cannot read details."""
@@ -147,6 +153,12 @@ REASON_SOCKET_NOT_TRUSTED: Reason.ValueType  # 20
 REASON_STORE_CHANGED: Reason.ValueType  # 21
 """The agent at the address is of another store than the one that was asked before, so it cannot
 know the process. Said by clients.
+"""
+REASON_REQUEST_TOO_LARGE: Reason.ValueType  # 22
+"""A request message over the limit; `max_request_bytes` names it. RESOURCE_EXHAUSTED."""
+REASON_TOO_MANY_CALLS: Reason.ValueType  # 23
+"""As many calls as the daemon takes at once are open; `max_calls` says how many, RetryInfo when
+to come back. RESOURCE_EXHAUSTED.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 

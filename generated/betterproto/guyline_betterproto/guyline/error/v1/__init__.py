@@ -226,6 +226,17 @@ class Reason(betterproto2.Enum):
     know the process. Said by clients.
     """
 
+    REQUEST_TOO_LARGE = 22
+    """
+    A request message over the limit; `max_request_bytes` names it. RESOURCE_EXHAUSTED.
+    """
+
+    TOO_MANY_CALLS = 23
+    """
+    As many calls as the daemon takes at once are open; `max_calls` says how many, RetryInfo when
+    to come back. RESOURCE_EXHAUSTED.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -251,6 +262,8 @@ class Reason(betterproto2.Enum):
             19: "REASON_AGENT_UNREACHABLE",
             20: "REASON_SOCKET_NOT_TRUSTED",
             21: "REASON_STORE_CHANGED",
+            22: "REASON_REQUEST_TOO_LARGE",
+            23: "REASON_TOO_MANY_CALLS",
         }
 
     @classmethod
@@ -278,4 +291,6 @@ class Reason(betterproto2.Enum):
             "REASON_AGENT_UNREACHABLE": 19,
             "REASON_SOCKET_NOT_TRUSTED": 20,
             "REASON_STORE_CHANGED": 21,
+            "REASON_REQUEST_TOO_LARGE": 22,
+            "REASON_TOO_MANY_CALLS": 23,
         }
