@@ -1,5 +1,7 @@
 """One line in the log for every call, and one more at the start of a stream."""
 
+import asyncio
+
 from guyline.daemon.logging import bind_to_call, get_logger
 from guyline.rpc.call import Call
 
@@ -20,7 +22,8 @@ class AccessLog:
         """Binds who calls, and says that a stream begins: its other line may be hours away."""
         bind_to_call(**_who(call))
         if call.streams:
-            self._log.info("stream started")
+            # While the request is on its way through gRPC's threads: nobody waits for a log line.
+            asyncio.get_running_loop().call_soon(self._log.info, "stream started")
 
     def ended(self, call: Call) -> None:
         """Writes the call's line."""

@@ -16,6 +16,7 @@ from guyline.rpc.access import EVERYBODY
 from guyline.rpc.authentication import Authentication
 from guyline.rpc.call import Call, CallObserver
 from guyline.rpc.caller import Context
+from guyline.rpc.last import Last
 from guyline.rpc.metadata import Metadata
 from guyline.rpc.method import Method
 from guyline.rpc.open_call import OpenCall
@@ -34,6 +35,10 @@ _UNKNOWN = Method(
     serialize=bytes,
     control=None,
 )
+
+
+class NoLastMessage(Exception):
+    """A stream that is declared to end with a last message did not."""
 
 
 class Chain:
@@ -62,6 +67,8 @@ class Chain:
 
         To gRPC every request is a stream, since it calls the handlers of those before it has read anything.
         """
+        if method.ends_with_last:
+            return grpc.stream_unary_rpc_method_handler(self._unary_stream_with_last(method))
         if method.response_streams:
             serve = self._stream_stream(method) if method.request_streams else self._unary_stream(method)
             return grpc.stream_stream_rpc_method_handler(serve)
@@ -130,6 +137,19 @@ class Chain:
                 async with aclosing(method.handler(await call.request(), context)) as messages:
                     async for message in messages:
                         await call.send(message)
+
+        return serve
+
+    def _unary_stream_with_last(self, method: Method) -> Any:
+        async def serve(_data: AsyncIterator[bytes], context: Context) -> bytes:
+            async with self._opened(method, context) as call:
+                await call.admit()
+                async with aclosing(method.handler(await call.request(), context)) as messages:
+                    async for message in messages:
+                        if isinstance(message, Last):
+                            return call.to_response(message.message)
+                        await call.send(message)
+                raise NoLastMessage(method.rpc)
 
         return serve
 

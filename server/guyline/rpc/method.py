@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.access import Access, access_to
 from guyline.rpc.errors import to_duration
+from guyline.rpc.last import must_end_with_last
 from guyline.stream.v1.stream_pb2 import Retry, StreamControl
 
 
@@ -32,6 +33,9 @@ class Method:
 
     control: type[Message] | None
     """The response's class if it has the field ``control`` that says when to come back."""
+
+    ends_with_last: bool = False
+    """Whether its stream of responses ends with one that is marked so; see ``guyline.rpc.last``."""
 
     served_while_draining: bool = False
     """Whether it goes on, and may be called, while the server ends."""
@@ -87,6 +91,7 @@ def _to_method(
         parse=cast("Callable[[bytes], Any]", handler.request_deserializer),
         serialize=cast("Callable[[Any], bytes]", handler.response_serializer),
         control=_control(descriptor.output_type) if handler.response_streaming else None,
+        ends_with_last=must_end_with_last(function),
         served_while_draining=served_while_draining,
     )
 

@@ -129,9 +129,7 @@ class OpenCall:
 
     def cut(self) -> None:
         """Ends the call with SHUTTING_DOWN. One that is sending does so first; cut again, it stops even then."""
-        if self._ending:
-            return
-        if self._cut or not self._sending:
+        if self._cut or not (self._sending or self._ending):
             assert self._task is not None
             self._task.cancel()
         self._cut = True

@@ -96,7 +96,8 @@ class RpcServer:
     def add(self, register: Callable[[Servicer, grpc.aio.Server], None], servicer: Servicer) -> None:
         """Serves a service: ``server.add(add_ProcessServiceServicer_to_server, ProcessService(...))``.
 
-        Its handlers are ``async def`` for one response and async generators for a stream.
+        Its handlers are ``async def`` for one response and async generators for a stream. A stream that always ends
+        with a last message may say so (``guyline.rpc.last``), which saves its callers a wait.
 
         Raises:
             MethodWithoutRight: If one of its methods does not say which right it needs.

@@ -227,10 +227,12 @@ class KeeperClient:
             asyncio.get_running_loop().remove_writer(self._connection.fileno())
 
     def _on_readable(self) -> None:
+        # One message: the loop calls again if there are more, and asking whether there are costs those who wait.
         with contextlib.suppress(BlockingIOError):
-            while (received := self._connection.receive()) is not None:
+            if (received := self._connection.receive()) is None:
+                self._lost()
+            else:
                 self._handle(received[0])
-            self._lost()
 
     def _lost(self) -> None:
         assert self._events

@@ -177,28 +177,34 @@ def to_listed_process(process: Process) -> pb.Process:
 
 def to_process(process: Process) -> pb.Process:
     """The process as it is now."""
-    origin, journal = process.origin, process.output.journal
+    origin = process.origin
     message = pb.Process(
         process_id=origin.process_id,
-        state=_to_state(process.exit),
         command=origin.command,
         argv=origin.argv,
         directory=origin.directory,
         chat_id=origin.chat_id or "",
         background=origin.background,
         output_mode=pb.OUTPUT_MODE_SEPARATE if origin.separate else pb.OUTPUT_MODE_MERGED,
-        when_full=pb.WHEN_FULL_PAUSE if process.is_paced else pb.WHEN_FULL_DROP_OLDEST,
         pid=process.pid or 0,
         sequence=origin.sequence,
         started_at=to_timestamp(process.started_at),
-        output_bytes=journal.size,
-        kept_from=journal.kept_from,
-        output_open=process.output.is_open,
-        journal_degraded=journal.is_degraded,
     )
+    refresh(message, process)
+    return message
+
+
+def refresh(message: pb.Process, process: Process) -> None:
+    """Brings an earlier message of the process up to date."""
+    journal = process.output.journal
+    message.state = _to_state(process.exit)
+    message.when_full = pb.WHEN_FULL_PAUSE if process.is_paced else pb.WHEN_FULL_DROP_OLDEST
+    message.output_bytes = journal.size
+    message.kept_from = journal.kept_from
+    message.output_open = process.output.is_open
+    message.journal_degraded = journal.is_degraded
     if process.exit:
         message.exit.CopyFrom(to_exit(process.exit))
-    return message
 
 
 def _to_state(exit_: Exit | None) -> pb.ProcessState.ValueType:

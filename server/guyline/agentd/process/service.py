@@ -19,6 +19,7 @@ from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context, caller_of
 from guyline.rpc.cursor import Cursor
 from guyline.rpc.encoded import with_bytes
+from guyline.rpc.last import ends_with_last, last
 from guyline.stream.v1 import stream_pb2
 
 DEFAULT_MAX_ENDED = 10
@@ -64,15 +65,21 @@ class ProcessService(ProcessServiceServicer):
             instance_id=self._instance_id,
         )
 
+    @ends_with_last
     async def Run(self, request: pb.RunRequest, context: Context) -> AsyncIterator[pb.RunResponse]:
         keepalive = convert.to_keepalive(request)
         started = await self._start(request.start, context, path="start.", pause=True)
         process = started.process
-        first = pb.RunResponse(attached=started.attached, instance_id=self._instance_id)
+        first = pb.RunResponse(
+            attached=started.attached,
+            instance_id=self._instance_id,
+            process=convert.to_process(process),  # made while the command runs: what is waited for is its end
+        )
         follower = Follower(process, 0, quiet=keepalive, paces=True, times=request.times)
         async with aclosing(follower.batches()) as batches:
             async for batch in batches:
-                yield _fill(first, process, batch)
+                response = _fill(first, process, batch)
+                yield last(response) if batch.exit else response
                 first = pb.RunResponse()
 
     async def Attach(self, request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
@@ -182,7 +189,10 @@ def _fill(response: Response, process: Process, batch: Batch) -> Response:
         response.runs.extend(convert.to_runs(batch.runs))
         response.times.extend(convert.to_times(batch.times))
     if batch.changed:
-        response.process.CopyFrom(convert.to_process(process))
+        if response.HasField("process"):
+            convert.refresh(response.process, process)
+        else:
+            response.process.CopyFrom(convert.to_process(process))
     if batch.gap:
         setattr(control.gap, "from", batch.gap[0])
         control.gap.to = batch.gap[1]
@@ -191,5 +201,5 @@ def _fill(response: Response, process: Process, batch: Batch) -> Response:
     elif not (batch.data or batch.changed):
         control.keep_alive.SetInParent()
     if batch.exit:
-        response.exit.CopyFrom(convert.to_exit(batch.exit))
+        response.exit.CopyFrom(response.process.exit if batch.changed else convert.to_exit(batch.exit))
     return with_bytes(response, "data", batch.data) if batch.data else response
