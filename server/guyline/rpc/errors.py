@@ -6,7 +6,6 @@ Both together stay under 8 KiB, which is what peers accept; whatever is longer i
 
 import re
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import (
     BadRequest,
@@ -32,6 +31,7 @@ from guyline.errors import (
     Unavailable,
     WrongState,
 )
+from guyline.rpc.moments import to_duration
 
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -127,13 +127,6 @@ def _attach_violations(status: Status, error: InvalidInput) -> None:
 
 def _attach(status: Status, detail: Message) -> None:
     status.details.add().Pack(detail)
-
-
-def to_duration(seconds: float) -> Duration:
-    """Seconds as the wire has them."""
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
 
 
 # Bytes of a path that are no UTF-8 are lone surrogates in a `str`, which the wire cannot carry.

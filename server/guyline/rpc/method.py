@@ -12,8 +12,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.access import Access, access_to
-from guyline.rpc.errors import to_duration
 from guyline.rpc.last import must_end_with_last
+from guyline.rpc.moments import to_duration
 from guyline.stream.v1.stream_pb2 import Retry, StreamControl
 
 

@@ -2,14 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from guyline.agent.v1 import agent_info_service_pb2 as pb
 from guyline.agent.v1.agent_info_service_pb2_grpc import AgentInfoServiceServicer
 from guyline.agentd.info.info import Description, DiskUse, Feature, Limits, Upgrade
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context
-from guyline.rpc.errors import to_duration
+from guyline.rpc.moments import to_duration, to_timestamp
 
 _LONGEST_PATH_BYTES = 4096
 
@@ -68,8 +66,8 @@ def to_info(description: Description) -> pb.GetInfoResponse:
         limits=_to_limits(description.limits),
         keeper_pid=description.keeper_pid,
         worker_pid=description.worker_pid,
-        started_at=_to_timestamp(description.started_at),
-        worker_started_at=_to_timestamp(description.worker_started_at),
+        started_at=to_timestamp(description.started_at),
+        worker_started_at=to_timestamp(description.worker_started_at),
         disk_use=_to_disk_use(description.disk_use),
         running_processes=description.running_processes,
         journal_degraded=description.journal_degraded,
@@ -95,9 +93,3 @@ def _to_limits(limits: Limits) -> pb.Limits:
 
 def _to_disk_use(use: DiskUse) -> pb.DiskUse:
     return pb.DiskUse(journal_bytes=use.journal_bytes, record_bytes=use.record_bytes, free_bytes=use.free_bytes)
-
-
-def _to_timestamp(seconds: float) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromNanoseconds(round(seconds * 1e9))
-    return timestamp

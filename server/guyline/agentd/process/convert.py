@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from guyline.agent.v1 import process_pb2 as pb
 from guyline.agent.v1 import process_service_pb2 as calls
@@ -14,6 +13,7 @@ from guyline.agentd.process.process import Process
 from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import Key, StartSpec
 from guyline.errors import InvalidInput, Violation
+from guyline.rpc.moments import to_duration, to_moment, to_seconds, to_timestamp
 
 MAX_COMMAND_BYTES = 131_000
 MAX_ARGUMENTS_BYTES = 1 << 20
@@ -159,7 +159,7 @@ def to_signal(request: calls.SignalRequest) -> int:
 
 
 def _to_seconds(field: str, duration: Duration, *, least: float) -> float:
-    seconds = float(duration.seconds) + duration.nanos / 1e9
+    seconds = to_seconds(duration)
     if not least <= seconds <= 600:
         raise InvalidInput(Violation(field, f"{seconds:g} s is not between {least:g} s and 10 min"))
     return seconds
@@ -242,18 +242,3 @@ def to_times(marks: Iterable[Mark]) -> list[pb.OutputTime]:
 
 def to_survivors(survivors: Iterable[Survivor]) -> list[calls.Survivor]:
     return [calls.Survivor(pid=survivor.pid, name=survivor.name) for survivor in survivors]
-
-
-def to_moment(timestamp: Timestamp) -> float:
-    """Seconds since the epoch."""
-    return timestamp.seconds + timestamp.nanos / 1e9
-
-
-def to_timestamp(seconds: float) -> Timestamp:
-    whole = int(seconds // 1)
-    return Timestamp(seconds=whole, nanos=int((seconds - whole) * 1e9))
-
-
-def to_duration(seconds: float) -> Duration:
-    whole = int(seconds)
-    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))

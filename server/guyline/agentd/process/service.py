@@ -20,6 +20,7 @@ from guyline.rpc.caller import Context, caller_of
 from guyline.rpc.cursor import Cursor
 from guyline.rpc.encoded import with_bytes
 from guyline.rpc.last import ends_with_last, last
+from guyline.rpc.moments import to_duration, to_moment
 from guyline.stream.v1 import stream_pb2
 
 DEFAULT_MAX_ENDED = 10
@@ -61,7 +62,7 @@ class ProcessService(ProcessServiceServicer):
             process_id=process.process_id,
             process=convert.to_process(process),
             attached=started.attached,
-            age=convert.to_duration(max(0.0, time.time() - process.started_at)),
+            age=to_duration(max(0.0, time.time() - process.started_at)),
             instance_id=self._instance_id,
         )
 
@@ -160,7 +161,7 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
     elif request.HasField("tail_bytes"):
         position = max(0, size - request.tail_bytes)
     elif request.HasField("since"):
-        position = process.output.journal.offset_since(convert.to_moment(request.since))
+        position = process.output.journal.offset_since(to_moment(request.since))
     else:
         position = 0
     return Follower(process, position, quiet=quiet, snapshot=request.snapshot, paces=request.paces, times=request.times)
