@@ -136,13 +136,16 @@ async def test_a_directory_that_cannot_be_used_is_refused_by_name(
     shared_agent: RunningAgent, directory: str, errno: str
 ) -> None:
     """The command never ran, and the caller learns which of its words was wrong."""
-    refused = await refusal(shared_agent.processes.Start(to_start("true", directory=directory)))
+    request = to_start("true", directory=directory)
+    refused = await refusal(shared_agent.processes.Start(request))
+    refused_by_run = await refusal(shared_agent.processes.Run(RunRequest(start=request)))
 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.reason == "DIRECTORY_NOT_USABLE"
     assert refused.facts["errno"] == errno
     assert refused.facts["outcome"] == "NOT_STARTED"
     assert refused.fields == ["directory"]
+    assert refused_by_run.fields == ["start.directory"]
     assert directory in refused.message
 
 

@@ -54,12 +54,18 @@ class DirectoryNotUsable(InvalidInput):
 
     reason = "DIRECTORY_NOT_USABLE"
 
-    def __init__(self, directory: str, number: int) -> None:
+    def __init__(self, directory: str, number: int, *, field: str = "directory") -> None:
         super().__init__(
-            Violation("directory", f"cannot start in {directory!r}: {os.strerror(number)}"),
+            Violation(field, f"cannot start in {directory!r}: {os.strerror(number)}"),
             directory=directory,
             errno=errno.errorcode.get(number, "?"),
         )
+        self._directory = directory
+        self._number = number
+
+    def below(self, path: str) -> "DirectoryNotUsable":
+        """The same of a start that lies at ``path`` in a larger request."""
+        return DirectoryNotUsable(self._directory, self._number, field=f"{path}directory")
 
 
 class LookupTimedOut(TimedOut):

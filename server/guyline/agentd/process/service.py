@@ -10,6 +10,7 @@ from typing import TypeVar
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.agentd.process import convert
+from guyline.agentd.process.errors import DirectoryNotUsable
 from guyline.agentd.process.follow import Batch, Follower
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
@@ -136,7 +137,10 @@ class ProcessService(ProcessServiceServicer):
             kept_bytes=self._defaults.kept_bytes,
             most_kept_bytes=self._defaults.most_kept_bytes,
         )
-        started = await self._processes.start(spec, caller_of(context))
+        try:
+            started = await self._processes.start(spec, caller_of(context))
+        except DirectoryNotUsable as why:
+            raise why.below(path) from why
         bind_to_call(process_id=started.process.process_id)
         return started
 
