@@ -1,5 +1,6 @@
 """On a terminal: tables, Ctrl-C, and a window that is closed."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -92,3 +93,21 @@ def test_closing_the_window_hangs_up(shared_agent: RunningAgent, tmp_path: Path)
 
         assert witness.read_text() == "hung up\n"
         assert terminal.code() == 128 + signal.SIGHUP
+
+
+async def test_a_long_absence_of_the_agent_is_said(agent: RunningAgent, tmp_path: Path) -> None:
+    """Whoever waits wants to know for what, and that the command has not stopped with the agent."""
+    go = tmp_path / "go"
+    line = f"echo before; until [ -e {go} ]; do sleep 0.01; done; exit 6"
+    with _terminal(agent, "exec", "-c", line) as terminal:
+        await asyncio.to_thread(terminal.until, b"before")
+        os.kill(agent.keeper_pid, signal.SIGSTOP)  # so that nobody replaces the worker
+        try:
+            os.kill(agent.worker_pid, signal.SIGKILL)
+            await asyncio.to_thread(terminal.until, b"does not answer")
+        finally:
+            os.kill(agent.keeper_pid, signal.SIGCONT)
+        await asyncio.to_thread(terminal.until, b"is back")
+        go.touch()
+
+        assert await asyncio.to_thread(terminal.code) == 6

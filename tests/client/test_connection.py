@@ -1,7 +1,9 @@
 """The connection that all callers of a client share."""
 
 import asyncio
+from collections.abc import Callable
 
+from guyline.client.absence import Absence
 from guyline.client.address import to_address
 from guyline.client.connection import Connection
 from guyline.client.credentials import Credentials
@@ -9,6 +11,8 @@ from guyline.client.errors import AgentUnreachable
 from guyline.client.patience import Outage
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
+
+LOST = AgentUnreachable("the connection failed")
 
 
 class Watched(Outage):
@@ -29,21 +33,77 @@ class Watched(Outage):
         return delay if self._pause is None else self._pause
 
 
+def to(agent: RunningAgent, *, on_absence: Callable[[bool], None] | None = None) -> Connection:
+    return Connection(
+        address=to_address(agent.address),
+        credentials=Credentials(),
+        metadata=(),
+        patience=60,
+        connect_timeout=1,
+        on_absence=on_absence,
+    )
+
+
 async def test_the_first_caller_that_finds_the_agent_back_wakes_the_others(agent: RunningAgent) -> None:
     """Of many callers of an agent that is only there for moments, some would otherwise always come too late."""
-    connection = Connection(
-        address=to_address(agent.address), credentials=Credentials(), metadata=(), patience=60, connect_timeout=1
-    )
-    lost = AgentUnreachable("the connection failed")
+    connection = to(agent)
     eager, drowsy = Watched(), Watched(pause=3600)
     await connection.open()
     await agent.stop()
 
     async with asyncio.timeout(1.5 * DEADLINE), asyncio.TaskGroup() as group:
-        group.create_task(connection.restore(drowsy, lost))
-        group.create_task(connection.restore(eager, lost))
+        group.create_task(connection.restore(drowsy, LOST))
+        group.create_task(connection.restore(eager, LOST))
         await eager.asked_in_vain.wait()
         await agent.start_again()
     await connection.close()
 
     assert not drowsy.asked_in_vain.is_set(), "it was woken, and asked with success"
+
+
+async def test_a_long_absence_is_told_once_and_so_is_its_end(agent: RunningAgent) -> None:
+    """However many wait for the agent."""
+    told: list[bool] = []
+    was_told = asyncio.Event()
+
+    def tell(is_away: bool) -> None:
+        told.append(is_away)
+        was_told.set()
+
+    connection = to(agent, on_absence=tell)
+    await connection.open()
+    await agent.stop()
+    async with asyncio.timeout(2 * DEADLINE), asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(connection.restore(Outage(60), LOST))
+        await was_told.wait()
+        assert told == [True]
+        await agent.start_again()
+    await connection.close()
+
+    assert told == [True, False]
+
+
+async def test_a_restarted_worker_is_no_absence(agent: RunningAgent) -> None:
+    """It is back before anybody would wonder."""
+    told: list[bool] = []
+    connection = to(agent, on_absence=told.append)
+    await connection.open()
+    await agent.kill_worker()
+    await connection.restore(Outage(60), LOST)
+    await connection.close()
+
+    assert told == []
+
+
+async def test_nothing_is_told_to_who_waits_no_more() -> None:
+    """Whoever gave up knows that the agent is away."""
+    told: list[bool] = []
+    absence = Absence(told.append, after=0.01)
+    with absence.waited_out():
+        pass
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.02, later.set)  # timers fire in their order: the other would be first
+    await later.wait()
+
+    assert told == []

@@ -1,12 +1,16 @@
 """The agent that the command line means."""
 
+import asyncio
+import sys
 from argparse import Namespace
 from pathlib import Path
 
+from guyline.cli.say import complain
 from guyline.client.agent import AsyncAgent
 from guyline.client.errors import InvalidInput, NotFound, Violation
 from guyline.client.process import Process
 
+_PATIENCE = 60.0  # seconds
 _EVERY_ENDED = 1_000_000
 _SHORTEST_PREFIX = 4
 _WHOLE_ID = 36
@@ -20,7 +24,19 @@ def agent_of(options: Namespace) -> AsyncAgent:
         token_file=Path(options.token_file) if options.token_file else None,
         ca_file=Path(options.ca_file) if options.ca_file else None,
         insecure=options.insecure,
+        patience=_PATIENCE,
+        on_absence=_tell_of_absence if sys.stderr.isatty() else None,
     )
+
+
+def _tell_of_absence(is_away: bool) -> None:
+    """Says why nothing happens, in a thread: a terminal that was stopped must not keep signals away."""
+    text = (
+        f"guyline: the agent does not answer; commands go on, and this waits up to {_PATIENCE:g} s for it to come back"
+        if is_away
+        else "guyline: the agent is back"
+    )
+    asyncio.get_running_loop().run_in_executor(None, complain, text)
 
 
 async def process_of(agent: AsyncAgent, name: str, *, paces: bool = False) -> Process:

@@ -1,7 +1,7 @@
 """An agent, as a Python object."""
 
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,8 @@ class AsyncAgent:
         connect_timeout: Seconds to wait, on entering, for an agent that has not answered yet.
         keepalive: Seconds after which a quiet stream shows that it is alive, 0.1 to 600. After 2.5 times as long
             without a sign the connection is taken for dead.
+        on_absence: Called with True when the agent has not answered for 2 seconds although something waits for it, and
+            with False when it is back after that. Must be quick and raise nothing.
 
     Raises:
         InvalidInput: The address is none, or ``insecure`` is not to be had for it.
@@ -65,6 +67,7 @@ class AsyncAgent:
         patience: float = 60.0,
         connect_timeout: float = 1.0,
         keepalive: float = 15.0,
+        on_absence: Callable[[bool], None] | None = None,
     ) -> None:
         where = to_address(address or default_address())
         self._connection = Connection(
@@ -73,6 +76,7 @@ class AsyncAgent:
             metadata=(("coder-chat-id", chat_id),) if chat_id else (),
             patience=patience,
             connect_timeout=connect_timeout,
+            on_absence=on_absence,
         )
         self._keepalive = keepalive
         self._handles: WeakSet[Process] = WeakSet()

@@ -10,6 +10,7 @@ import grpc.aio
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest, GetInfoResponse
 from guyline.agent.v1.agent_info_service_pb2_grpc import AgentInfoServiceStub
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
+from guyline.client.absence import Absence
 from guyline.client.address import Address
 from guyline.client.credentials import Credentials
 from guyline.client.errors import AgentUnreachable, GuylineError, Outcome, StoreChanged, Unavailable
@@ -54,6 +55,7 @@ class Connection:
         metadata: Sent with every call.
         patience: For how many seconds without any progress a caller waits for the agent to come back.
         connect_timeout: For how many seconds ``open`` waits for an agent that has not answered yet.
+        on_absence: See ``Absence``.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Connection:
         metadata: Metadata,
         patience: float,
         connect_timeout: float,
+        on_absence: Callable[[bool], None] | None = None,
     ) -> None:
         self.address = address
         self.patience = patience
@@ -72,8 +75,7 @@ class Connection:
         self._metadata = metadata
         self._connect_timeout = connect_timeout
         self._line: Line | None = None
-        self._is_away = False  # the agent did not answer when it was last asked
-        self._came_back = asyncio.Event()  # set once, when it answers after that; then there is a new one
+        self._absence = Absence(on_absence)
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -86,7 +88,8 @@ class Connection:
             AgentUnreachable: Nobody answered in time.
             SocketNotTrusted: Somebody else might.
         """
-        return await self._until_answered(Outage(self._connect_timeout))
+        with self._absence.waited_out():
+            return await self._until_answered(Outage(self._connect_timeout))
 
     async def close(self) -> None:
         """Hangs up. What is under way is cancelled."""
@@ -157,23 +160,23 @@ class Connection:
             AgentUnreachable: Patience is over; it names ``error``'s outcome.
             StoreChanged: Another agent answers.
         """
-        await self._pause(outage, error)
-        try:
-            await self._until_answered(outage)
-        except Unavailable as last:
-            last.outcome = error.outcome  # of what the caller wanted, not of the question whether anybody is there
-            raise
+        with self._absence.waited_out():
+            await self._pause(outage, error)
+            try:
+                await self._until_answered(outage)
+            except Unavailable as last:
+                last.outcome = error.outcome  # of what the caller wanted, not of the question whether anybody is there
+                raise
 
     async def _until_answered(self, outage: Outage) -> GetInfoResponse:
         while True:
             try:
                 info = await self._ask_once(lambda line: line.info.GetInfo, GetInfoRequest(), _ANSWER_WITHIN)
             except Unavailable as error:
-                self._is_away = True
                 await self._pause(outage, error)
                 continue
             self._recognise(info.store_id)
-            self._wake_others()
+            self._absence.ended()
             return info
 
     async def _pause(self, outage: Outage, error: Unavailable) -> None:
@@ -182,19 +185,8 @@ class Connection:
             raise error
         if error.retry_after:
             await asyncio.sleep(delay)
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._came_back.wait()
-
-    def _wake_others(self) -> None:
-        """Tells those who still pause that the agent is back: of many callers of an agent that is only there for
-        moments, some would otherwise always come too late.
-        """
-        if self._is_away:
-            self._is_away = False
-            self._came_back.set()
-            self._came_back = asyncio.Event()
+        else:
+            await self._absence.pause(delay)
 
     def _recognise(self, store_id: str) -> None:
         if self.store_id and self.store_id != store_id:
