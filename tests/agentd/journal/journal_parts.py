@@ -135,3 +135,13 @@ def of_stream(journal: Journal, stream: Stream) -> bytes:
             offset += run.length_bytes
         assert offset == len(piece.data), "the runs cover the data"
     return bytes(found)
+
+
+def fill(journal: Journal, outlet: Outlet, data: bytes) -> None:
+    """Prints through the pipe and takes it, in pieces that the pipe holds."""
+    for start in range(0, len(data), 64 * 1024):
+        part = data[start : start + 64 * 1024]
+        outlet.print(part)
+        left = len(part)
+        while left:
+            left -= journal.take(outlet.reader, outlet.stream)

@@ -4,7 +4,6 @@ import errno
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -21,17 +20,6 @@ from tests.agentd.journal.journal_parts import STARTED_AT, Outlet, Shelf, everyt
 
 SECOND = 1.0
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
-
-
-@pytest.fixture
-def outlet() -> Iterator[Outlet]:
-    with Outlet() as outlet:
-        yield outlet
 
 
 def print_each_second(shelf: Shelf, outlet: Outlet, count: int) -> None:

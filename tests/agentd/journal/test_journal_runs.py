@@ -1,0 +1,81 @@
+"""Of two streams in one journal it stays known which printed what."""
+
+from pathlib import Path
+
+import pytest
+
+from guyline.agentd.journal.journal import Piece
+from guyline.agentd.journal.runs import Run, Stream
+from tests.agentd.journal.journal_parts import Outlet, Shelf, fill, of_stream, read
+
+
+def test_separate_streams_share_one_offset_and_are_told_apart(tmp_path: Path) -> None:
+    """A client that resumes needs one number, and still gets stdout and stderr apart."""
+    journal = Shelf(tmp_path, separate=True).open()
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        fill(journal, stdout, b"one ")
+        fill(journal, stderr, b"oh no ")
+        fill(journal, stdout, b"two ")
+        fill(journal, stdout, b"three")
+
+    assert read(journal, 2).runs == (Run(Stream.STDOUT, 2), Run(Stream.STDERR, 6), Run(Stream.STDOUT, 9))
+    assert of_stream(journal, Stream.STDERR) == b"oh no "
+    journal.close()
+
+
+def test_runs_survive_the_worker_and_a_torn_record(tmp_path: Path) -> None:
+    """What a power cut or a full disk leaves of a record, and records of bytes that never came, change nothing."""
+    shelf = Shelf(tmp_path, separate=True)
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        first = shelf.open()
+        fill(first, stdout, b"out")
+        fill(first, stderr, b"err")
+        first.close()
+        records = shelf.path.with_name("journal.runs")
+        records.write_bytes(records.read_bytes() + (1000 << 1).to_bytes(8, "little") + b"torn")
+
+        second = shelf.open()
+        fill(second, stderr, b" again")
+        fill(second, stdout, b"!")
+
+    assert of_stream(second, Stream.STDERR) == b"err again"
+    assert of_stream(second, Stream.STDOUT) == b"out!"
+    second.close()
+
+
+def test_a_record_whose_bytes_never_came_does_not_claim_the_next(tmp_path: Path) -> None:
+    """Killed between the record and the splice, the successor may first hear from the other pipe."""
+    shelf = Shelf(tmp_path, separate=True)
+    with Outlet() as stdout:
+        first = shelf.open()
+        fill(first, stdout, b"out")
+        first._runs.mark(3, Stream.STDERR)  # type: ignore[union-attr]  # it has runs: it is separate
+        first.close()
+
+        second = shelf.open()
+        fill(second, stdout, b" and out")
+        second.close()
+
+    third = shelf.open()
+    assert read(third, 0) == Piece(0, b"out and out", (Run(Stream.STDOUT, 11),))
+    third.close()
+
+
+def test_the_record_of_runs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that changes streams at every byte costs some of its oldest output, not memory and disk without end."""
+    monkeypatch.setattr("guyline.agentd.journal.runs.MAX_RUNS", 2048)
+    monkeypatch.setattr("guyline.agentd.journal.runs.HEAD_BYTES", 64)
+    monkeypatch.setattr("guyline.agentd.journal.journal.HEAD_BYTES", 64)
+    monkeypatch.setattr("guyline.agentd.journal.note.HEAD_BYTES", 64)
+    shelf = Shelf(tmp_path, separate=True)
+    journal = shelf.open()
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        for _ in range(4096):
+            fill(journal, stdout, b"o")
+            fill(journal, stderr, b"e")
+
+    assert shelf.path.with_name("journal.runs").stat().st_size <= 2048 * 8
+    assert journal.size - journal.kept_from >= 1024
+    assert set(of_stream(journal, Stream.STDERR)) == set(b"e")
+    assert len(of_stream(journal, Stream.STDOUT)) == 32 + (journal.size - journal.kept_from) // 2
+    journal.close()
