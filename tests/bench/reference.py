@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -22,12 +22,15 @@ _ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def bare_server() -> AsyncIterator[grpc.aio.Channel]:
-    """Runs the bare gRPC server in a process of its own and gives a channel on which it has answered once."""
+async def bare_server(environment: Mapping[str, str] | None = None) -> AsyncIterator[grpc.aio.Channel]:
+    """Runs the bare gRPC server in a process of its own and gives a channel on which it has answered once.
+
+    ``environment`` comes on top of this process's own.
+    """
     with tempfile.TemporaryDirectory(prefix="gl-") as folder:
         socket = f"{folder}/bare.sock"
         command = [sys.executable, "-m", "tests.bench.bare_server", socket]
-        server = await asyncio.create_subprocess_exec(*command, cwd=_ROOT)
+        server = await asyncio.create_subprocess_exec(*command, cwd=_ROOT, env={**os.environ, **(environment or {})})
         try:
             async with grpc.aio.insecure_channel(f"unix:{socket}", RECONNECT_FAST) as channel:
                 await empty_call(channel)

@@ -144,6 +144,27 @@ async def test_a_handler_may_abort_by_itself(log: Log) -> None:
     assert await log.find("call ended", code="DATA_LOSS")
 
 
+@pytest.mark.parametrize("messages", [0, 1, 2, 20])
+async def test_a_stream_may_abort_by_itself_after_any_number_of_messages(log: Log, messages: int) -> None:
+    """What it sent before arrives, and its own code after that."""
+
+    async def stream(context: Context) -> AsyncIterator[bytes]:
+        for _ in range(messages):
+            yield bytes(100_000)
+        await context.abort(grpc.StatusCode.DATA_LOSS, "mine")
+
+    async with serving(Puppet(stream=stream)) as served, asyncio.timeout(DEADLINE):
+        call = served.processes.Attach(pb.AttachRequest())
+        replies = aiter(call)
+        received = [await anext(replies) for _ in range(messages)]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(replies)
+
+    assert [len(each.data) for each in received] == [100_000] * messages
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.DATA_LOSS, "mine")
+    assert await log.find("call ended", code="DATA_LOSS", messages_out=messages)
+
+
 async def test_a_caller_that_hangs_up_cancels_its_handler_and_only_that(log: Log) -> None:
     """An abandoned stream must not run on, and its generator must be closed at once."""
     started, closed = asyncio.Event(), asyncio.Event()
