@@ -19,10 +19,9 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub, add_ProcessServiceServicer_to_server
 from guyline.daemon.address import TcpAddress, UnixAddress
 from guyline.rpc.authentication import LocalAuthentication
-from guyline.rpc.server import CannotListen, RpcServer, Tls
+from guyline.rpc.server import CannotListen, RpcServer
 from guyline.rpc.socket_path import SocketNotUsable, make_way
 from guyline.rpc.token import TokenAuthentication, TokenFile
-from tests.rpc.certificates import self_signed
 from tests.rpc.serving import Log, Puppet, serving
 from tests.support.clock import DEADLINE
 
@@ -106,28 +105,6 @@ def test_a_directory_of_somebody_else_is_refused(folder: Path) -> None:
         make_way(folder / "rpc.sock")
 
 
-async def test_over_tls_the_token_is_asked_for(folder: Path) -> None:
-    """The whole of what --listen tcp:// stands for, with a real certificate."""
-    certificate, key = await asyncio.to_thread(self_signed, folder)
-    await asyncio.to_thread(write_private, folder / "token", TOKEN)
-    server = RpcServer(
-        TcpAddress("127.0.0.1", 0),
-        authentication=TokenAuthentication(TokenFile(folder / "token")),
-        tls=Tls(certificate, key),
-    )
-    server.add(add_ProcessServiceServicer_to_server, Puppet())
-    async with server, asyncio.timeout(DEADLINE):
-        trust = grpc.ssl_channel_credentials(await asyncio.to_thread(certificate.read_bytes))
-        target = server.address.host_and_port if isinstance(server.address, TcpAddress) else ""
-        async with grpc.aio.secure_channel(target, trust, options=[("grpc.enable_http_proxy", 0)]) as channel:
-            stub = ProcessServiceStub(channel)
-            await stub.List(pb.ProcessServiceListRequest(), metadata=(("authorization", f"Bearer {TOKEN}"),))
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.List(pb.ProcessServiceListRequest())
-
-    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-
-
 def write_private(path: Path, content: str) -> None:
     path.touch(0o600)
     path.write_text(content)
@@ -140,14 +117,6 @@ async def test_a_port_that_is_taken_is_a_clear_error() -> None:
         with pytest.raises(CannotListen, match="in use"):
             async with RpcServer(address, authentication=LocalAuthentication()):
                 pass
-
-
-async def test_a_missing_certificate_is_a_clear_error(folder: Path) -> None:
-    """It names the file."""
-    tls = Tls(folder / "no.pem", folder / "no.key")
-    with pytest.raises(CannotListen, match=r"no\.key"):
-        async with RpcServer(TcpAddress("127.0.0.1", 0), authentication=LocalAuthentication(), tls=tls):
-            pass
 
 
 async def test_health_is_asked_without_a_credential(folder: Path) -> None:

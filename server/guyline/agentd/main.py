@@ -39,8 +39,9 @@ from guyline.daemon.tracing import ExtraMissing
 from guyline.rpc.authentication import Authentication, LocalAuthentication
 from guyline.rpc.call import CallObserver
 from guyline.rpc.observation import Observation
-from guyline.rpc.server import CannotListen, RpcServer, Tls
+from guyline.rpc.server import CannotListen, RpcServer
 from guyline.rpc.socket_path import SocketNotUsable
+from guyline.rpc.tls import Tls
 from guyline.rpc.token import TokenAuthentication, TokenFile, TokenFileNotUsable
 
 _LONGEST_SWEEP_INTERVAL = 30.0  # seconds

@@ -62,8 +62,8 @@ class AgentSettings:
         default_text="unix:$XDG_RUNTIME_DIR/guyline/agent.sock, else unix:TEMPDIR/guyline-UID/agent.sock",
         help="where to serve: unix:PATH or tcp://HOST:PORT; tcp wants --tls-cert, --tls-key and --token-file",
     )
-    tls_cert: Path | None = setting(None, help="certificate chain for tcp, PEM")
-    tls_key: Path | None = setting(None, help="private key of the certificate, PEM")
+    tls_cert: Path | None = setting(None, help="certificate chain for tcp, PEM; read again on change")
+    tls_key: Path | None = setting(None, help="private key of the certificate, PEM; read again on change")
     token_file: Path | None = setting(
         None, help="file (mode 0600) whose content callers over tcp must bring as a bearer token; read again on change"
     )

@@ -15,6 +15,9 @@ from guyline.rpc.metadata import REQUEST_ID
 
 _log = get_logger(__name__)
 
+# A caller's own clock runs out, and its word of that arrives, a little before ours does.
+_RUNS_OUT_EARLY_SECONDS = 0.1
+
 
 def to_failure(error: Exception) -> GuylineError:
     """The error itself if it is of a family the wire knows, else a defect; then the traceback goes to the log."""
@@ -44,6 +47,6 @@ async def fail(call: Call, context: Context, failure: GuylineError, *, hop: str)
 def end_of_cancelled(context: Context) -> grpc.StatusCode:
     """The code of a call that its caller gave up, or whose time has run out."""
     remaining: float | None = context.time_remaining()
-    if remaining is not None and remaining <= 0:
+    if remaining is not None and remaining <= _RUNS_OUT_EARLY_SECONDS:
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return grpc.StatusCode.CANCELLED

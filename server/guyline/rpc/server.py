@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Self, TypeVar
 
 import grpc
@@ -17,6 +15,7 @@ from guyline.rpc.method import Method, to_methods
 from guyline.rpc.registration import registered
 from guyline.rpc.socket_path import make_way, private_mode
 from guyline.rpc.standard import is_standard, standard_methods
+from guyline.rpc.tls import CertificateFiles, CertificateNotUsable, Tls
 
 Servicer = TypeVar("Servicer")
 
@@ -33,14 +32,6 @@ class CannotListen(Exception):
     """The address cannot be listened on, or TLS not be set up. Says why."""
 
 
-@dataclass(frozen=True)
-class Tls:
-    """The certificate chain and its private key, as PEM files."""
-
-    certificate: Path
-    key: Path
-
-
 class RpcServer:
     """Serves on one listener within its ``async with`` block; leaving the block drains it.
 
@@ -50,7 +41,7 @@ class RpcServer:
         address: Where to listen. Of a Unix socket the caller makes sure, by a lock, that no other daemon binds it.
         authentication: Tells who calls on this listener.
         observers: See every call.
-        tls: None: in clear.
+        tls: None: in clear. A certificate that is renewed is used for the next connections.
         max_request_bytes: Larger request messages are refused (REQUEST_TOO_LARGE). One of more than four times as much
             is cut off by gRPC, with its own RESOURCE_EXHAUSTED; in the log that call is one its caller gave up.
         max_calls: More calls at once are refused (TOO_MANY_CALLS).
@@ -201,9 +192,9 @@ class _Router(grpc.GenericRpcHandler):
 
 def _to_credentials(tls: Tls) -> grpc.ServerCredentials:
     try:
-        return grpc.ssl_server_credentials([(tls.key.read_bytes(), tls.certificate.read_bytes())])
-    except OSError as why:
-        raise CannotListen(f"cannot read {why.filename!r} for TLS: {why.strerror}") from why
+        return CertificateFiles(tls).credentials()
+    except CertificateNotUsable as why:
+        raise CannotListen(str(why)) from why
 
 
 def _options(address: Address, max_message_bytes: int) -> list[tuple[str, int]]:

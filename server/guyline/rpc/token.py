@@ -12,6 +12,7 @@ from guyline.daemon.caller import Caller
 from guyline.daemon.logging import get_logger
 from guyline.errors import NotAuthenticated
 from guyline.rpc.authentication import owner
+from guyline.rpc.file_state import State, state_of
 from guyline.rpc.metadata import AUTHORIZATION, Metadata
 
 _SHORTEST_TOKEN_BYTES = 16
@@ -36,7 +37,7 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._state: tuple[int, ...] | None = None
+        self._state: State | None = None
         self._token = b""
         self.token()
 
@@ -57,7 +58,7 @@ class TokenFile:
 
     def _read(self, descriptor: int) -> bytes:
         status = os.fstat(descriptor)
-        state = (status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        state = state_of(status)
         if state != self._state:
             self._demand_private(status)
             self._token = self._to_token(os.read(descriptor, _LONGEST_TOKEN_BYTES + 1))
