@@ -14,7 +14,7 @@ class GuylineError(Exception):
     reason: ClassVar[str]
     """A name of ``guyline.error.v1.Reason`` without ``REASON_``: part of the API, whatever the class is called."""
 
-    may_have_run: ClassVar[bool] = False
+    may_have_run: bool = False
     """Whether the call may have had an effect although it failed."""
 
     def __init__(self, message: str, **facts: str) -> None:

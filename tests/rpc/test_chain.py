@@ -110,7 +110,8 @@ async def test_a_wrong_piece_ends_the_stream_with_invalid_input(content: bytes) 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             _ = [each async for each in echo(wrong())]
 
-    assert details(caught.value)[1].reason == "INVALID_INPUT"
+    info = details(caught.value)[1]
+    assert (info.reason, info.metadata["outcome"]) == ("INVALID_INPUT", "NOT_STARTED")
 
 
 async def test_a_piece_over_the_limit_ends_the_stream() -> None:
@@ -123,5 +124,6 @@ async def test_a_piece_over_the_limit_ends_the_stream() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
 
+    info = details(caught.value)[1]
     assert answers == [1 << 15, 1 << 15]
-    assert details(caught.value)[1].reason == "REQUEST_TOO_LARGE"
+    assert (info.reason, info.metadata["outcome"]) == ("REQUEST_TOO_LARGE", "MAY_HAVE_RUN")

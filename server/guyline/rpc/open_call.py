@@ -163,6 +163,8 @@ class OpenCall:
             raise asyncio.CancelledError from error  # a failed write says the same: the caller has gone
         if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             failure = to_failure(error)
+            if self.call.messages_in > 1:
+                failure.may_have_run = True  # the handler has had the messages before
             if isinstance(failure, CutByShutdown) and not self._sending:
                 await self._say_goodbye(failure.retry_after)
             await fail(self.call, self._context, failure, hop=self._rules.hop)
