@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -189,6 +190,18 @@ async def test_no_agent_is_said_with_what_to_do() -> None:
     assert result.code == 125
     assert "guyline up" in result.err
     assert "Traceback" not in result.err
+
+
+async def test_no_agent_elsewhere_is_not_to_be_started_here() -> None:
+    """`guyline up` would start another one, beside the user."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        result = await Command(f"tcp://127.0.0.1:{closed.getsockname()[1]}")("--insecure", "exec", "true")
+
+    assert result.code == 125
+    assert "nobody listens there" in result.err
+    assert "--ca-file" in result.err
+    assert "guyline up" not in result.err
 
 
 async def test_text_that_is_no_unicode_is_refused_without_a_traceback(guyline: Command) -> None:

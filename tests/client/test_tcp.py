@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import socket
 from pathlib import Path
 
 import grpc
@@ -66,11 +67,32 @@ async def test_the_token_does_not_go_to_an_impostor(identity: tuple[bytes, bytes
     """Whoever answers with another certificate gets nothing."""
     _, _, ca_file, token_file = identity
     async with scripted_agent_on_tcp(_HOST, _credentials(*_certificate())) as scripted:
-        with pytest.raises(AgentUnreachable):
+        with pytest.raises(AgentUnreachable, match="not vouched for"):
             async with AsyncAgent(scripted.address, ca_file=ca_file, token_file=token_file, connect_timeout=0):
                 pass
 
         assert scripted.greetings == []
+
+
+async def test_a_certificate_for_another_name_is_said(identity: tuple[bytes, bytes, Path, Path]) -> None:
+    """It is not the agent that is away, and nobody should look for it."""
+    key, certificate, ca_file, token_file = identity
+    async with scripted_agent_on_tcp(_HOST, _credentials(key, certificate)) as scripted:
+        elsewhere = scripted.address.replace(_HOST, "localhost")
+        with pytest.raises(AgentUnreachable, match="for another name"):
+            async with AsyncAgent(elsewhere, ca_file=ca_file, token_file=token_file, connect_timeout=0):
+                pass
+
+
+async def test_a_port_on_which_nobody_listens_is_said(identity: tuple[bytes, bytes, Path, Path]) -> None:
+    """And that is all that is wrong."""
+    _, _, ca_file, token_file = identity
+    with socket.socket() as closed:
+        closed.bind((_HOST, 0))
+        address = f"tcp://{_HOST}:{closed.getsockname()[1]}"
+        with pytest.raises(AgentUnreachable, match="nobody listens"):
+            async with AsyncAgent(address, ca_file=ca_file, token_file=token_file, connect_timeout=0):
+                pass
 
 
 async def test_a_file_without_a_token_is_said_by_name(tmp_path: Path) -> None:

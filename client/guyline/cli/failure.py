@@ -11,6 +11,8 @@ _OWN_FAILURE = 125
 
 _WHAT_TO_DO = {
     "AGENT_UNREACHABLE": "`guyline up` starts an agent; --address or GUYLINE_AGENT_ADDRESS says where another one is",
+    # The same of an agent that is elsewhere:
+    "AGENT_UNREACHABLE tcp": "--address says where it is, --ca-file who vouches for it; `guyline agent` must run there",
     "SOCKET_NOT_TRUSTED": "use a directory of your own with mode 0700, for example with `guyline agent --listen`",
     "PROCESS_NOT_FOUND": "`guyline ps` lists those that you may see",
     "NOT_AUTHENTICATED": "--token-file names the file that holds the token",
@@ -21,7 +23,8 @@ _WHAT_TO_DO = {
 
 def report(error: GuylineError, *, as_json: bool) -> int:
     """Prints the failure on standard error; returns the exit code for it."""
-    advice = _WHAT_TO_DO.get(error.reason)
+    way = error.facts.get("address", "").partition(":")[0]
+    advice = _WHAT_TO_DO.get(f"{error.reason} {way}") or _WHAT_TO_DO.get(error.reason)
     if as_json:
         said = {"reason": error.reason, "message": str(error), "facts": error.facts, "outcome": error.outcome.value}
         complain(json.dumps({"error": said | {"hop": error.hop.value}}))

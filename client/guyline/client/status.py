@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
+# What gRPC says of a connection that was not to be had, and what that means; the first that fits counts. Its words are
+# no interface, so none of them is relied upon.
+_TROUBLES = (
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not vouched for by anybody who is trusted here (ca_file)"),
+    ("Hostname Verification Check failed", "its certificate is for another name"),
+    ("handshake failed", "TLS could not be agreed upon"),
+    ("Connection refused", "nobody listens there"),
+    ("DNS resolution failed", "there is no such host"),
+)
+
 
 def to_error(failure: grpc.aio.AioRpcError, *, address: str) -> GuylineError:
     """What a failed call means, as the exception to raise."""
@@ -89,7 +99,9 @@ def _without_a_word(failure: grpc.aio.AioRpcError, address: str) -> GuylineError
         return Unsupported(f"whoever listens at {address} does not know this call", facts=facts, hop=Hop.LINK)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Exhausted(f"a message was too large: {failure.details()}", facts=facts, hop=Hop.LINK)
-    return unreachable(address, "the connection failed", facts=facts)
+    said = failure.details() or ""
+    trouble = next((meaning for words, meaning in _TROUBLES if words in said), "the connection failed")
+    return unreachable(address, trouble, facts=facts)
 
 
 def unreachable(address: str, what: str, *, facts: dict[str, str] | None = None) -> AgentUnreachable:
