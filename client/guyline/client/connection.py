@@ -1,8 +1,8 @@
 """The way to one agent: dials, dials again after a break, and makes sure that it is still the same agent."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import grpc.aio
@@ -98,7 +98,7 @@ class Connection:
         if line is not None:
             await line.channel.close()
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
         """Gives the line to call on, and dials if there is none. Hold it for the length of the call.
 
