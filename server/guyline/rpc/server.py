@@ -24,6 +24,10 @@ _CUT_SECONDS = 1.0
 
 _DRAIN_SECONDS = 5.0
 
+_READ_WITHIN = 0.2
+"""Seconds that clients have to read their last message: once a connection has broken under a write of theirs, gRPC drops
+what they have not read."""
+
 # gRPC reads requests up to so many times their limit: only what has been read can be refused in so many words.
 _READ_AT_MOST = 4
 
@@ -78,6 +82,7 @@ class RpcServer:
         self._router = _Router(self._chain)
         self._tls = tls
         self._ends_with_process = ends_with_process
+        self._has_cut = False  # some calls have just been told to come back
         self._server: grpc.aio.Server | None = None
 
     def __repr__(self) -> str:
@@ -118,6 +123,8 @@ class RpcServer:
         assert self._server is not None
         try:
             await self.drain()
+            if self._ends_with_process and self._has_cut:
+                await asyncio.sleep(_READ_WITHIN)
         finally:
             if not self._ends_with_process:
                 await self._server.stop(None)
@@ -133,6 +140,7 @@ class RpcServer:
         if self._server is None or self._chain.is_draining:
             return
         self._chain.is_draining = True
+        self._has_cut = bool(self._chain.open_calls)
         self._router.draining.set()
         self._chain.cut(streams_only=True)
         if not await self._chain.drained(grace):
