@@ -33,10 +33,16 @@ async def hanging(mount: HangingFileSystem) -> None:
     assert await asyncio.to_thread(mount.somebody_hangs.wait, DEADLINE)
 
 
+@pytest.mark.parametrize("process_cgroups", ["off", "on"])
 async def test_a_program_that_hangs_in_its_exec_is_killed_and_the_keeper_freed(
-    dead_mount: HangingFileSystem, agent: RunningAgent
+    dead_mount: HangingFileSystem, process_cgroups: str
 ) -> None:
     """A spawn stops its parent until the exec is done, and the parent of all commands must never stop for long."""
+    async with RunningAgent(settings={"process_cgroups": process_cgroups}) as agent:
+        await _survives_a_frozen_exec(agent, dead_mount)
+
+
+async def _survives_a_frozen_exec(agent: RunningAgent, dead_mount: HangingFileSystem) -> None:
     frozen = asyncio.ensure_future(agent.processes.Start(StartRequest(argv=[str(dead_mount.program)])))
     await hanging(dead_mount)
     with Tap(agent) as tap:

@@ -14,7 +14,8 @@ import pytest
 from guyline.agent.v1.process_pb2 import ENDED_BY_CALLER, ENDED_BY_ITSELF, ENDED_BY_OOM_KILLER
 from guyline.agent.v1.process_service_pb2 import SignalRequest, StartRequest
 from tests.agentd.keeper.lives import run, started
-from tests.support.agent import RunningAgent
+from tests.support import agent_in_cgroup
+from tests.support.agent import AgentProcess, RunningAgent
 
 _ROOT = Path("/sys/fs/cgroup")
 _LIMIT_BYTES = 160 << 20  # keeper and workers take 60 MB of it
@@ -45,17 +46,20 @@ def small_cgroup() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def agent_inside(group: Path) -> AsyncIterator[RunningAgent]:
-    """An agent in the cgroup, as in a container: its commands are born there."""
-    async with RunningAgent() as agent:
-        for pid in (agent.keeper_pid, agent.worker_pid):
-            (group / "cgroup.procs").write_text(str(pid))
+async def agent_inside(group: Path, *, process_cgroups: str = "auto") -> AsyncIterator[RunningAgent]:
+    """An agent in the cgroup, as in a container: its commands are born there, or below."""
+    settings = {"process_cgroups": process_cgroups}
+    process = AgentProcess(settings=settings, program=(agent_in_cgroup.__file__, str(group)))
+    async with RunningAgent(process=process, owns_process=True) as agent:
         yield agent
 
 
-async def test_a_command_that_the_kernel_killed_for_memory_is_told_from_others(small_cgroup: Path) -> None:
+@pytest.mark.parametrize("process_cgroups", ["off", "on"])
+async def test_a_command_that_the_kernel_killed_for_memory_is_told_from_others(
+    small_cgroup: Path, process_cgroups: str
+) -> None:
     """The word "killed" alone sends people looking for a person; the answer is to give it more memory."""
-    async with agent_inside(small_cgroup) as agent:
+    async with agent_inside(small_cgroup, process_cgroups=process_cgroups) as agent:
         reader = await run(agent, *EATER)
 
     assert reader.exit is not None

@@ -17,7 +17,8 @@ import grpc.aio
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest, GetInfoResponse
 from guyline.agent.v1.agent_info_service_pb2_grpc import AgentInfoServiceStub
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
-from tests.support import proc
+from guyline.agentd.system.cgroup import own_cgroup
+from tests.support import cgroup, proc
 from tests.support.clock import DEADLINE
 
 _START_SECONDS = 2 * DEADLINE  # a cold disk and two busy cores
@@ -96,9 +97,11 @@ class AgentProcess:
             os.kill(self.keeper_pid, number)
             proc.wait_until_dead(self.keeper_pid, _STOP_SECONDS)
             left = {pid: proc.command_line(pid) for pid in self.pids()}
+            cgroups = self.cgroups()
         finally:
             self.kill()
         assert not left, f"left behind by the agent: {left}"
+        assert cgroups is None or not cgroups.exists(), f"cgroups left behind by the agent in {cgroups}"
 
     def kill(self) -> None:
         """Kills the agent and all that it started, in no order and without any claim."""
@@ -116,6 +119,8 @@ class AgentProcess:
         try:
             self.stop()
         finally:
+            if cgroups := self.cgroups():  # of one that was killed
+                cgroup.remove_all(cgroups)
             shutil.rmtree(self.folder)
 
     def keeper_was_replaced(self, pid: int) -> None:
@@ -127,6 +132,11 @@ class AgentProcess:
     def pids(self) -> list[int]:
         """Returns whoever of the agent and all that it started runs now."""
         return proc.marked(self._mark)
+
+    def cgroups(self) -> Path | None:
+        """Returns where the agent makes the commands' cgroups; None: nowhere, or it has never run."""
+        has_run = (self.state_dir / "records.log").exists()
+        return cgroup.folder_of(self.state_dir) if has_run and own_cgroup() else None
 
     def log(self) -> str:
         """Returns the end of what the agent has logged."""

@@ -47,7 +47,8 @@ class Describer:
 
     def _features(self) -> tuple[Feature, ...]:
         journals = (Feature(name=f.name, enabled=f.enabled, reason=f.reason) for f in self._journals.features())
-        cgroup = Feature(name="process.cgroup", enabled=False, reason="commands share the agent's cgroup")
+        why_none = self._keeper.why_no_cgroups
+        cgroup = Feature(name="process.cgroup", enabled=not why_none, reason=why_none)
         return (*journals, cgroup)
 
     def _limits(self) -> Limits:

@@ -54,6 +54,7 @@ def launch(settings: AgentSettings, *, worker: Sequence[str] = WORKER) -> NoRetu
         oom_score=max(0, int(Path("/proc/self/oom_score_adj").read_text())),
         instance_id=os.urandom(16).hex(),
         started_at=time.time(),
+        process_cgroups=settings.process_cgroups,
     )
     try:
         become_keeper(config, kept=[])

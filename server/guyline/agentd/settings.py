@@ -79,6 +79,11 @@ class AgentSettings:
         None, default_text="the home directory", help="where processes start whose start names no directory"
     )
     max_processes: int = setting(1000, minimum=1, maximum=100_000, help="how many processes may run at once")
+    process_cgroups: Literal["auto", "on", "off"] = setting(
+        "auto",
+        help="a cgroup for each process, by which signals also find what left its session; on: where the system allows"
+        " it; auto: if it also costs no time",
+    )
     journal_bytes: int = setting(
         64 * MIB, unit="bytes", minimum=MIB, maximum=1024 * GIB, help="output kept of a process unless its start says"
     )

@@ -24,8 +24,12 @@ Kind = TypeVar("Kind", bound=m.Message)
 class BareKeeper:
     """A keeper of its own, on which anything can be said. Leaving the ``with`` block ends it and all its commands."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, process_cgroups: str = "auto", descriptor_limit: int = DESCRIPTOR_LIMIT
+    ) -> None:
         self.folder = folder
+        self._descriptor_limit = descriptor_limit
+        self._process_cgroups = process_cgroups
         self.pid = 0
         self.worker_pid = 0
         self.table: dict[str, Entry] = {}  # as handed to the present worker
@@ -47,10 +51,11 @@ class BareKeeper:
             shutdown_grace=1.0,
             json_log=True,
             quiet_log=False,
-            descriptor_limit=DESCRIPTOR_LIMIT,
+            descriptor_limit=self._descriptor_limit,
             oom_score=0,
             instance_id="instance",
             started_at=0.0,
+            process_cgroups=self._process_cgroups,
         ).to_descriptor()
         with (self.folder / "log").open("wb") as log:
             command = [sys.executable, "-m", MODULE, str(config), str(self.folder)]

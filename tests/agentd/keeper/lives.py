@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, Self
@@ -175,6 +176,15 @@ async def logged(agent: RunningAgent, text: str, *, times: int = 1) -> str:
 async def gone(pids: Sequence[int]) -> None:
     """Waits until all of them have ended."""
     await asyncio.gather(*(proc.dead(pid) for pid in pids))
+
+
+async def lose_agent(agent: RunningAgent) -> None:
+    """Kills both at once, so that neither takes the other's place."""
+    os.kill(agent.worker_pid, signal.SIGSTOP)
+    os.kill(agent.keeper_pid, signal.SIGKILL)
+    os.kill(agent.worker_pid, signal.SIGKILL)
+    await gone([agent.keeper_pid, agent.worker_pid])
+    agent.process.keeper_was_replaced(0)
 
 
 def details_of(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo | None]:

@@ -13,7 +13,7 @@ import pytest
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.records import RecordLog
 from tests.agentd.keeper.bare_keeper import DESCRIPTOR_LIMIT, BareKeeper
-from tests.support import proc
+from tests.support import cgroup, proc
 from tests.support.clock import DEADLINE
 from tests.support.program import program
 
@@ -22,10 +22,19 @@ GLIBC_OWN = 3 << 31
 """Two signals that nobody may use, and that posix_spawn has ignored."""
 
 
+@pytest.fixture(params=["off", "on"], ids=["shared-cgroup", "own-cgroup"])
+def process_cgroups(request: pytest.FixtureRequest) -> str:
+    """Whether commands have cgroups of their own, for which they are spawned in another way."""
+    wanted: str = request.param
+    if wanted == "on" and (why := cgroup.why_impossible()):
+        pytest.skip(why)
+    return wanted
+
+
 @pytest.fixture
-def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareKeeper]:
+def keeper(tmp_path_factory: pytest.TempPathFactory, process_cgroups: str) -> Iterator[BareKeeper]:
     """A keeper, and the test as its worker."""
-    with BareKeeper(tmp_path_factory.mktemp("k")) as running:
+    with BareKeeper(tmp_path_factory.mktemp("k"), process_cgroups=process_cgroups) as running:
         yield running
 
 
@@ -82,6 +91,18 @@ def test_a_command_has_a_session_and_a_directory_and_nothing_of_the_keepers(keep
     assert (facts["NSsid"], facts["NSpgid"], facts["PPid"]) == (str(started.pid), str(started.pid), str(keeper.pid))
     assert int(facts["SigBlk"], 16) == 0
     assert int(facts["SigIgn"], 16) & ~GLIBC_OWN == 0
+
+
+def test_commands_start_when_the_keeper_has_more_descriptors_than_they_may_have(
+    tmp_path_factory: pytest.TempPathFactory, process_cgroups: str
+) -> None:
+    """It takes on the command's limit while it spawns, and must then get along without a new descriptor."""
+    folder = tmp_path_factory.mktemp("k")
+    with BareKeeper(folder, process_cgroups=process_cgroups, descriptor_limit=64) as keeper:
+        started = [keeper.start("/bin/sleep", "60", process_id=f"p{number}") for number in range(60)]
+
+        assert len(proc.descriptors(keeper.pid)) > 64
+        assert all(proc.is_alive(each.pid) for each in started)
 
 
 def test_what_is_no_start_is_ignored_and_its_descriptors_closed(keeper: BareKeeper) -> None:

@@ -2,7 +2,9 @@
 
 import time
 
+from guyline.agentd.keeper.cgroups import Cgroups
 from guyline.agentd.keeper.config import Config
+from guyline.agentd.keeper.log import KeeperLog
 from guyline.agentd.keeper.spawn import Spawner
 from guyline.agentd.keeper.worker import Worker
 
@@ -18,12 +20,14 @@ CONFIG = Config(
     oom_score=0,
     instance_id="instance",
     started_at=0.0,
+    process_cgroups="off",
 )
+NO_CGROUPS = Cgroups(why_none="nothing is spawned", log=KeeperLog(is_json=True, is_quiet=True))
 
 
 def test_a_worker_that_dies_at_once_is_tried_again_ever_later_up_to_two_seconds() -> None:
     """White box, for the sake of time: the waits themselves would take eight seconds."""
-    worker = Worker(CONFIG, Spawner.__new__(Spawner))  # nothing is spawned
+    worker = Worker(CONFIG, Spawner.__new__(Spawner), NO_CGROUPS)  # nothing is spawned
     worker.starts = 2
     worker._born = time.monotonic()
 
@@ -33,7 +37,7 @@ def test_a_worker_that_dies_at_once_is_tried_again_ever_later_up_to_two_seconds(
 
 def test_after_a_long_life_the_next_worker_comes_at_once() -> None:
     """A crash once a day is no sign of a worker that cannot live."""
-    worker = Worker(CONFIG, Spawner.__new__(Spawner))
+    worker = Worker(CONFIG, Spawner.__new__(Spawner), NO_CGROUPS)
     worker.starts = 2
     worker._born = time.monotonic()
     first = worker.died()

@@ -5,6 +5,7 @@ import os
 import sys
 
 from guyline.agentd.keeper import messages
+from guyline.agentd.keeper.cgroups import Cgroups
 from guyline.agentd.keeper.config import Config
 from guyline.agentd.keeper.keeper import Keeper, load
 from guyline.agentd.keeper.log import KeeperLog
@@ -22,6 +23,8 @@ def main(argv: list[str]) -> int:
     for descriptor in [config.settings, *config.locks]:
         os.set_inheritable(descriptor, False)
     os.chdir("/")
+    # First of all, while low descriptors are free; those of a keeper whose place this one takes have closed by now.
+    spawner = Spawner(descriptor_limit=config.descriptor_limit, oom_score=config.oom_score)
     _adopt_orphans()
     log = KeeperLog(is_json=config.json_log, is_quiet=config.quiet_log)
     try:
@@ -30,8 +33,11 @@ def main(argv: list[str]) -> int:
     except (NewerLog, OSError) as why:
         log.error("cannot begin", error=str(why))  # noqa: TRY400 - the text says it all
         return 1
-    spawner = Spawner(descriptor_limit=config.descriptor_limit, oom_score=config.oom_score)
-    return Keeper(config, store_id=store_id, entries=entries, records=records, spawner=spawner, log=log).run()
+    cgroups = Cgroups.below_own(store_id, wanted=config.process_cgroups, log=log)
+    keeper = Keeper(
+        config, store_id=store_id, entries=entries, records=records, spawner=spawner, cgroups=cgroups, log=log
+    )
+    return keeper.run()
 
 
 def _sign(locks: list[int]) -> None:

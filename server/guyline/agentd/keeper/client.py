@@ -18,6 +18,7 @@ from guyline.agentd.keeper.config import Config, become_keeper
 from guyline.agentd.keeper.table import Entry, Exit, from_memory_file, to_memory_file
 from guyline.agentd.keeper.worker import LOCKS_FROM, SETTINGS
 from guyline.agentd.system import proc
+from guyline.agentd.system.cgroup import Cgroup
 from guyline.daemon.logging import get_logger
 
 UNFREEZE_AFTER = 2.0
@@ -75,6 +76,8 @@ class KeeperClient:
         self.started_at = config.started_at  # of the keeper's life, seconds since the epoch
         self.store_id = welcome.store_id
         self.worker_starts = welcome.worker_starts
+        self.why_no_cgroups = welcome.why_no_cgroups  # empty: each command has one
+        self._cgroups = welcome.cgroups
         self.keeper_pid = os.getppid()
         self._connection = connection
         self._reach = reach
@@ -172,6 +175,10 @@ class KeeperClient:
         self._signals[request.number] = answer
         self._send(request)
         return await answer
+
+    def cgroup_of(self, process_id: str) -> Cgroup | None:
+        """The cgroup that the command has, or had, for itself; None: there are none here."""
+        return Cgroup(f"{self._cgroups}/{process_id}") if self._cgroups else None
 
     def note(self, process_id: str, note: str) -> None:
         """Replaces the note on a process. Once this returns, the next worker gets it, whatever happens to this one."""

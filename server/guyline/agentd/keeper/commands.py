@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from guyline.agentd.keeper import messages as m
+from guyline.agentd.keeper.cgroups import Cgroups
 from guyline.agentd.keeper.oom import OomWatch
 from guyline.agentd.keeper.records import RecordLog
 from guyline.agentd.keeper.spawn import Spawner
@@ -26,14 +27,24 @@ class Commands:
     """
 
     def __init__(
-        self, entries: Iterable[Entry], *, log: RecordLog, spawner: Spawner, tell: Callable[[m.Message], None]
+        self,
+        entries: Iterable[Entry],
+        *,
+        log: RecordLog,
+        spawner: Spawner,
+        cgroups: Cgroups,
+        tell: Callable[[m.Message], None],
     ) -> None:
         self.entries = {entry.process_id: entry for entry in entries}
         self._by_pid = {entry.pid: entry for entry in self.entries.values() if entry.is_running and entry.pid}
         self._log = log
         self._spawner = spawner
+        self.cgroups = cgroups
         self._tell = tell
         self._oom = OomWatch()
+        for entry in self.running:
+            cgroups.runs(entry.process_id)
+        cgroups.tidy()
 
     @property
     def running(self) -> list[Entry]:
@@ -115,14 +126,18 @@ class Commands:
                 ended.append((entry, _to_exit(status, usage, oom_killed=oom_killed, asked=entry.asked)))
         if ended:
             self._record(ended)
+        if others:
+            self.cgroups.tidy()  # orphans come here: one may have been the last of its cgroup
         return others
 
     def end_unseen(self, entry: Entry, why: str) -> None:
         """Says of a command that nobody can wait for that it has ended, nobody knows how."""
         self._by_pid.pop(entry.pid or 0, None)
+        self.cgroups.over(entry.process_id)
         self._ended(entry, Exit(ended_at=time.time(), unknown=why, asked=entry.asked))
 
     def _spawn(self, entry: Entry, request: m.Start, directory: int, child: list[int]) -> None:
+        cgroup = self.cgroups.make(entry.process_id)
         try:
             entry.pid = self._spawner.spawn(
                 request.program,
@@ -130,11 +145,16 @@ class Commands:
                 request.env,
                 descriptors=dict(zip(request.child, child, strict=True)),
                 directory=directory,
+                cgroup=cgroup,
             )
         except (OSError, ValueError) as why:  # ValueError: a NUL where none can be
             entry.errno = getattr(why, "errno", None) or errno.EINVAL
             self._log.append("failed", entry.process_id, entry.errno)
+            self.cgroups.over(entry.process_id)
             return
+        finally:
+            if cgroup is not None:
+                os.close(cgroup)
         entry.started_at = time.time()
         stat = proc.stat_of(entry.pid)  # at worst a zombie: nobody else reaps it
         entry.start_ticks = stat.start_ticks if stat else 0
@@ -153,7 +173,8 @@ class Commands:
         strangers = [pid for pid in proc.own_children() if pid not in self._by_pid]
         for entry, exit_ in ended:
             assert entry.pid
-            self._ended(entry, exit_._replace(left_in=_left_in(entry.pid, strangers)))
+            members = self.cgroups.over(entry.process_id)
+            self._ended(entry, exit_._replace(left_in=_left_in(entry.pid, strangers, members)))
 
     def _was_out_of_memory(self, entry: Entry, zombie: os.waitid_result) -> bool:
         """Asked while it is a zombie: its cgroup can then still be read."""
@@ -194,11 +215,12 @@ def _to_exit(status: int, usage: "resource.struct_rusage", *, oom_killed: bool, 
     )
 
 
-def _left_in(leader: int, strangers: list[int]) -> tuple[str, ...]:
+def _left_in(leader: int, strangers: list[int], members: set[int]) -> tuple[str, ...]:
     """Where descendants of a command that was reaped a moment ago are left over.
 
     Its orphans are among the strangers: children of this process that are no commands. Whoever is in the session but
     not in the group came that way. The group is asked for by signal 0, since members of it may hang below others.
+    ``members`` are those of its cgroup.
     """
     found = []
     try:
@@ -210,6 +232,8 @@ def _left_in(leader: int, strangers: list[int]) -> tuple[str, ...]:
         found.append("group")
     if any(_is_in_session_alone(pid, leader) for pid in strangers):
         found.append("session")
+    if any(_is_in_another_session(pid, leader) for pid in members):
+        found.append("cgroup")
     return tuple(found)
 
 
@@ -219,3 +243,10 @@ def _is_in_session_alone(pid: int, leader: int) -> bool:
     except ProcessLookupError:
         return False
     return is_in_session and (stat := proc.stat_of(pid)) is not None and stat.state != "Z"
+
+
+def _is_in_another_session(pid: int, leader: int) -> bool:
+    try:
+        return os.getsid(pid) != leader
+    except ProcessLookupError:
+        return False

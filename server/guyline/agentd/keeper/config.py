@@ -30,6 +30,8 @@ class Config(NamedTuple):
     instance_id: str
     """Names this keeper's life; an upgrade goes on with it."""
     started_at: float
+    process_cgroups: str
+    """When each command is to have a cgroup of its own: "auto", "on" or "off"."""
     table: int | None = None
     """A memory file with the table of a keeper whose place this one takes."""
     worker_socket: int | None = None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from guyline.agentd.keeper import messages as m
+from guyline.agentd.keeper.cgroups import Cgroups
 from guyline.agentd.keeper.commands import AGENT_LOST, KEEPER_LOST, Commands
 from guyline.agentd.keeper.config import Config, become_keeper
 from guyline.agentd.keeper.log import KeeperLog
@@ -23,7 +24,7 @@ from guyline.agentd.system import proc
 RECORDS = "records.log"
 """The record log's name in the state directory."""
 _HOUSEKEEPING = 10.0
-"""Seconds between looks at whether the log wants to be rewritten."""
+"""Seconds between looks at whether the log wants to be rewritten, and whether cgroups are empty."""
 _MAKES_WAY_WITHIN = 15.0
 """Seconds that an old worker has for its callers before it is killed for the new one's sake."""
 _ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
@@ -42,14 +43,15 @@ class Keeper:
         entries: list[Entry],
         records: RecordLog,
         spawner: Spawner,
+        cgroups: Cgroups,
         log: KeeperLog,
     ) -> None:
         self._config = config
         self._store_id = store_id
         self._records = records
         self._log = log
-        self._worker = Worker(config, spawner)
-        self._commands = Commands(entries, log=records, spawner=spawner, tell=self._worker.tell)
+        self._worker = Worker(config, spawner, cgroups)
+        self._commands = Commands(entries, log=records, spawner=spawner, cgroups=cgroups, tell=self._worker.tell)
         self._shutdown: Shutdown | None = None
         self._selector = selectors.DefaultSelector()
         self._watched: int | None = None  # the worker's socket in the selector
@@ -73,6 +75,7 @@ class Keeper:
             for key, _ in self._selector.select(self._until_due()):
                 key.data()
             self._do_what_is_due()
+        self._commands.cgroups.close()
         return self._exit_code
 
     # What is due.
@@ -95,6 +98,7 @@ class Keeper:
             self._worker.signal(signal.SIGKILL)
         if time.monotonic() >= self._next_housekeeping:
             self._next_housekeeping = time.monotonic() + _HOUSEKEEPING
+            self._commands.cgroups.tidy()
             if self._records.wants_rewrite:
                 self._records.rewrite(self._commands.entries.values())
 

@@ -17,7 +17,7 @@ MAX_MESSAGE_BYTES = 128 * 1024
 """Larger ones go through a memory file: the kernel's default bound for a packet is 212,960 bytes."""
 MAX_DESCRIPTORS = 253
 """SCM_MAX_FD of the kernel."""
-FORMAT = 1
+FORMAT = 2
 """Raised with any change that an older keeper or worker would misread; upgrades across it are refused."""
 
 _SEND_BUFFER_BYTES = 4 << 20
@@ -99,6 +99,8 @@ class Welcome(NamedTuple):
     store_id: str
     worker_starts: int
     config: str  # with which the worker would begin, if it had to take the keeper's place; see config.Config
+    cgroups: str  # the directory in which each command has its cgroup, named by its id; empty: there are none
+    why_no_cgroups: str
 
 
 class Descriptors(NamedTuple):

@@ -38,9 +38,15 @@ def _events_file(pid: int | str) -> Path | None:
             if not path and pid != "self":  # what it says of every zombie
                 return _events_file("self")
             return _existing(_ROOT / "memory", path, "memory.oom_control")
-        if hierarchy == "0" and (file := _existing(_ROOT, path, "memory.events")):
+        if hierarchy == "0" and (file := _nearest(path)):
             return file
     return None
+
+
+def _nearest(path: str) -> Path | None:
+    """Of the cgroup or, if memory is not counted for it alone, of the next one above it, which counts it too."""
+    upwards = (Path(path), *Path(path).parents)
+    return next((file for each in upwards if (file := _ROOT / each / "memory.events").exists()), None)
 
 
 def _existing(root: Path, path: str, name: str) -> Path | None:

@@ -56,13 +56,17 @@ class Shutdown:
         return 1 if now >= self._ends_at + _GIVE_UP_AFTER else None
 
     def _is_any_command_left(self) -> bool:
-        return bool(set(proc.own_children()) - {self._worker.pid}) or any(
-            map(_is_lost_and_alive, self._commands.running)
+        return (
+            bool(set(proc.own_children()) - {self._worker.pid})
+            or self._commands.cgroups.is_anybody_left()
+            or any(map(_is_lost_and_alive, self._commands.running))
         )
 
     def _send_all(self, number: signal.Signals) -> None:
         for entry in self._commands.running:
             self._commands.kill_group(entry, number, "agent")
+        if number == signal.SIGKILL:
+            self._commands.cgroups.kill()  # also what forks faster than it can be listed
         groups = {entry.pid for entry in self._commands.running}
         for pid, stat in self._below().items():
             if stat.group not in groups:
@@ -70,12 +74,13 @@ class Shutdown:
                     os.kill(pid, number)
 
     def _below(self) -> dict[int, proc.Stat]:
-        """Who lives below this process, but for the worker and its helpers, and lost commands that still run."""
+        """Who lives below this process, but for the worker and its helpers, and what lost commands have left."""
         everybody = proc.all_processes()
         found = proc.descendants_of(os.getpid(), everybody)
         if self._worker.pid:
             found -= {self._worker.pid, *proc.descendants_of(self._worker.pid, everybody)}
         found.update(entry.pid for entry in self._commands.running if entry.pid and _is_lost_and_alive(entry))
+        found |= self._commands.cgroups.members()
         return {pid: everybody[pid] for pid in found if pid in everybody and everybody[pid].state != "Z"}
 
 

@@ -2,14 +2,19 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import resource
 import signal
 import time
 from collections.abc import Iterator, Mapping
 
+from guyline.agentd.keeper import fork_spawn, native_spawn
+
 _PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 
+_SLOTS_FROM, _SLOTS = 10, 10
+"""Descriptors that are put aside: beyond all numbers that children know, and enough for the worker, who gets most."""
 _SLOW = 0.5
 """Seconds after which it is doubted that a spawned child has executed its program."""
 _PF_FORKNOEXEC = 0x40  # linux/sched.h
@@ -51,11 +56,14 @@ class Spawner:
     """Spawns commands, each in a session of its own.
 
     This process may have more descriptors than its children (as many as the system allows), and is protected from the
-    OOM killer: for each spawn it turns ordinary, since ``posix_spawn`` passes on what the caller is.
+    OOM killer: for each spawn it turns ordinary, since what the caller is is passed on. ``posix_spawn`` then takes no
+    descriptor beyond the child's limit, so those for the child are copied to low numbers that are kept for that.
     """
 
     def __init__(self, *, descriptor_limit: int, oom_score: int) -> None:
         self._home = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._slots = [fcntl.fcntl(self._null, fcntl.F_DUPFD_CLOEXEC, _SLOTS_FROM) for _ in range(_SLOTS)]
         self._oom = OomScore(oom_score)
         self._descriptors = descriptor_limit
         _, self._most_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -71,45 +79,58 @@ class Spawner:
         *,
         descriptors: Mapping[int, int],
         directory: int | None = None,
+        cgroup: int | None = None,
     ) -> int:
         """Returns the pid.
 
         Args:
             program: An absolute path; nothing is looked up here.
-            descriptors: Which of ours (value) becomes which of the child's (key). Without 0 it reads /dev/null.
+            descriptors: Which of ours (value) becomes which of the child's (key); up to 10. Without 0 it reads
+                /dev/null.
             directory: A descriptor of the working directory; None: ``/``.
+            cgroup: A descriptor of the cgroup's directory; None: this process's own.
 
         Raises:
             OSError: The program cannot be executed, or the system has no room for another process. ETIMEDOUT: it lies
                 where nobody answers, and the child was killed while it waited (by the worker: this thread waits too).
             ValueError: There is a NUL in an argument or a variable.
         """
-        actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
-        if 0 not in descriptors:
-            actions.append((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0))
-        actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()]
-        if directory is not None:
-            os.fchdir(directory)
         began = time.monotonic()
-        try:
-            with self._ordinary():
+        with self._in_slots({0: self._null, **descriptors}) as slots, self._as_children_are(directory):
+            if cgroup is None:
+                actions = [(os.POSIX_SPAWN_DUP2, slot, theirs) for theirs, slot in slots.items()]
                 pid = os.posix_spawn(
                     program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=self._reset
                 )
-        finally:
-            if directory is not None:
-                os.fchdir(self._home)
+            else:
+                spawn_into = native_spawn.spawn_into if native_spawn.IS_POSSIBLE else fork_spawn.spawn_into
+                pid = spawn_into(cgroup, program, argv, env, descriptors=slots, default_signals=self._reset)
         if time.monotonic() - began > _SLOW:
             _demand_executed(pid)
         return pid
 
     @contextlib.contextmanager
-    def _ordinary(self) -> Iterator[None]:
+    def _in_slots(self, descriptors: Mapping[int, int]) -> Iterator[dict[int, int]]:
+        slots = dict(zip(descriptors, self._slots[: len(descriptors)], strict=True))
+        try:
+            for theirs, slot in slots.items():
+                os.dup2(descriptors[theirs], slot, inheritable=False)
+            yield slots
+        finally:
+            for slot in slots.values():
+                os.dup2(self._null, slot, inheritable=False)
+
+    @contextlib.contextmanager
+    def _as_children_are(self, directory: int | None) -> Iterator[None]:
         self._oom.be_ordinary()
         self._limit_descriptors(self._descriptors)
         try:
+            if directory is not None:
+                os.fchdir(directory)
             yield
         finally:
+            if directory is not None:
+                os.fchdir(self._home)
             self._limit_descriptors(self._most_descriptors)
             self._oom.be_protected()
 
@@ -123,7 +144,7 @@ def _is_ignored(number: signal.Signals) -> bool:
 
 
 def _demand_executed(pid: int) -> None:
-    """``posix_spawn`` takes a child that was killed before its exec for a success. Reaps such a one, and raises."""
+    """A child that was killed before its exec looks like a success. Reaps such a one, and raises."""
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as everywhere in the keeper
         flags = int(file.read(1024).rpartition(b")")[2].split()[6])
     if flags & _PF_FORKNOEXEC:

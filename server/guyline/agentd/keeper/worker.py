@@ -1,13 +1,13 @@
 """The worker as the keeper sees it: a child that may die at any moment and is started again."""
 
 import contextlib
-import fcntl
 import os
 import socket
 import time
 from collections.abc import Iterable
 
 from guyline.agentd.keeper import messages as m
+from guyline.agentd.keeper.cgroups import Cgroups
 from guyline.agentd.keeper.config import Config
 from guyline.agentd.keeper.spawn import Spawner
 from guyline.agentd.keeper.table import Entry, to_memory_file
@@ -24,7 +24,6 @@ CANNOT_SERVE = 78
 GRPC_ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "NONE"}
 """gRPC reads these when it is imported: no fork handlers, and no lines of its own in the log."""
 
-_BEYOND = 64
 _LONG_LIFE = 10.0
 """Seconds of life after which a death is no sign of a worker that cannot live."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
@@ -33,7 +32,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 class Worker:
     """The current worker, if there is one, and when to start the next."""
 
-    def __init__(self, config: Config, spawner: Spawner) -> None:
+    def __init__(self, config: Config, spawner: Spawner, cgroups: Cgroups) -> None:
         self.pid: int | None = None
         self.connection: m.Connection | None = None
         self.starts = 0
@@ -41,6 +40,7 @@ class Worker:
         """When to start the next one; None while one lives."""
         self._config = config
         self._spawner = spawner
+        self._cgroups = cgroups
         self._born = 0.0
         self._pause = 0.0
         if config.is_upgrade:
@@ -97,23 +97,19 @@ class Worker:
         return self._pause
 
     def _spawn(self, theirs: socket.socket) -> int:
-        wanted = [theirs.fileno(), self._config.settings, *self._config.locks]
-        # Copies with numbers beyond all targets, so that no dup2 overwrites the source of a later one.
-        beyond = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _BEYOND) for descriptor in wanted]
-        descriptors = dict(enumerate(beyond, start=SOCKET))
-        try:
-            argv = self._config.worker
-            env = {**os.environ, **GRPC_ENVIRONMENT}
-            return self._spawner.spawn(argv[0], argv, env, descriptors={1: 1, 2: 2, **descriptors})
-        finally:
-            m.close_all(beyond)
+        its_own = dict(enumerate([theirs.fileno(), self._config.settings, *self._config.locks], start=SOCKET))
+        argv = self._config.worker
+        env = {**os.environ, **GRPC_ENVIRONMENT}
+        return self._spawner.spawn(argv[0], argv, env, descriptors={1: 1, 2: 2, **its_own})
 
     def _hand_over(self, entries: list[Entry], store_id: str) -> None:
         assert self.connection
         config = self._config._replace(table=None, worker_socket=None, worker_pid=None)
         table = to_memory_file(entries)
         try:
-            self.connection.send(m.Welcome(store_id, self.starts, config.to_json()), [table])
+            cgroups = self._cgroups
+            welcome = m.Welcome(store_id, self.starts, config.to_json(), cgroups.folder, cgroups.why_none)
+            self.connection.send(welcome, [table])
             for entry in entries:
                 if entry.kept:
                     self.connection.send(m.Descriptors(entry.process_id, list(entry.kept)), list(entry.kept.values()))

@@ -14,7 +14,10 @@ from guyline.agentd.process.errors import KeeperLost, ProcessNotRunning
 from guyline.agentd.process.process import Ladder, Process
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system import proc
+from guyline.agentd.system.cgroup import Cgroup
 
+_LOOKS = 5
+"""How often a cgroup in which somebody is being born is looked at again."""
 _NEXT_STEP = {signal.SIGINT: signal.SIGTERM, signal.SIGTERM: signal.SIGKILL}
 
 
@@ -22,11 +25,12 @@ class GroupSignaller(Protocol):
     """The keeper: the only one that can tell whether a group's number is still the command's."""
 
     async def signal(self, process_id: str, number: int, cause: str) -> int: ...
+    def cgroup_of(self, process_id: str) -> Cgroup | None: ...
 
 
 @dataclass(frozen=True)
 class Survivor:
-    """Somebody of a command's group or session who is alive."""
+    """Somebody of a command's group, session or cgroup who is alive."""
 
     pid: int
     name: str
@@ -35,7 +39,7 @@ class Survivor:
 
 @dataclass(frozen=True)
 class Member:
-    """One of a command's session."""
+    """One of a command's group, session or cgroup."""
 
     who: Survivor
     in_group: bool
@@ -50,7 +54,7 @@ class Signals:
         self._tasks = tasks
 
     async def send(self, process: Process, number: int, *, to_all: bool, cause: str = "caller") -> None:
-        """Signals the command's group; with ``to_all`` its whole session.
+        """Signals the command's group; with ``to_all`` its whole session and cgroup.
 
         Raises:
             ProcessNotRunning: Nobody is left.
@@ -66,6 +70,8 @@ class Signals:
             for member in await self.members(process, to_all=to_all):
                 if is_leader_gone or not member.in_group:
                     reached |= _signal_exactly(member.who, number)
+        if to_all and number == signal.SIGKILL:
+            self._kill_cgroup(process)
         if not reached:
             raise ProcessNotRunning(process.process_id)
         process.log.info("signal sent", signal=number, to_all=to_all, cause=cause)
@@ -85,7 +91,7 @@ class Signals:
         return await self.wait_until_gone(process, to_all=to_all, at_most=wait)
 
     async def members(self, process: Process, *, to_all: bool) -> list[Member]:
-        """Who is alive of the command's group, or session."""
+        """Who is alive of the command's group, or of its group, session and cgroup."""
         return await asyncio.to_thread(self._members, process, to_all)
 
     async def wait_until_gone(self, process: Process, *, to_all: bool, at_most: float) -> list[Survivor]:
@@ -124,21 +130,50 @@ class Signals:
         process.change_note(ladder=None)
 
     def _members(self, process: Process, to_all: bool) -> list[Member]:
-        pid = process.pid
-        if pid is None or process.origin.boot_id != self._boot_id:
+        if process.origin.boot_id != self._boot_id:
             return []
-        exit_ = process.exit
-        if exit_ and not exit_.unknown and not exit_.left_in:
-            return []  # nobody was left: a group or session of that number is a stranger's
-        everybody = proc.all_processes()
-        leader = everybody.get(pid)
-        if leader and leader.start_ticks != process.start_ticks:
-            return []  # the number is another's by now, and so are its group and session
+        found = _by_number(process, to_all)
+        if to_all and (cgroup := self._keeper.cgroup_of(process.process_id)):
+            found |= _living_in(cgroup)
         return [
-            Member(Survivor(other, stat.name, stat.start_ticks), in_group=stat.group == pid)
-            for other, stat in everybody.items()
-            if stat.state not in {"Z", "X"} and (stat.group == pid or (to_all and stat.session == pid))
+            Member(Survivor(pid, stat.name, stat.start_ticks), in_group=stat.group == process.pid)
+            for pid, stat in found.items()
+            if stat.state not in {"Z", "X"}
         ]
+
+    def _kill_cgroup(self, process: Process) -> None:
+        """Reaches also what forks faster than it can be listed."""
+        if cgroup := self._keeper.cgroup_of(process.process_id):
+            try:
+                cgroup.kill()
+            except FileNotFoundError:
+                return  # nobody is left in it
+            except OSError as why:
+                process.log.warning("a cgroup cannot be killed as a whole", problem=str(why))
+
+
+def _by_number(process: Process, to_all: bool) -> dict[int, proc.Stat]:
+    """Who is in the group of the command's number, or in its session; nobody, if the number is another's by now."""
+    pid, exit_ = process.pid, process.exit
+    if pid is None or (exit_ and not exit_.unknown and not exit_.left_in):
+        return {}  # nobody was left: a group or session of that number is a stranger's
+    everybody = proc.all_processes()
+    leader = everybody.get(pid)
+    if leader and leader.start_ticks != process.start_ticks:
+        return {}
+    return {other: stat for other, stat in everybody.items() if stat.group == pid or (to_all and stat.session == pid)}
+
+
+def _living_in(cgroup: Cgroup) -> dict[int, proc.Stat]:
+    """Who is in it both before and after being looked at: no number can have become a stranger's in between."""
+    stats: dict[int, proc.Stat] = {}
+    now: set[int] = set()
+    for _ in range(_LOOKS):
+        stats = {pid: stat for pid in cgroup.members() if (stat := proc.stat_of(pid))}
+        now = cgroup.members()
+        if now <= stats.keys():
+            break
+    return {pid: stat for pid, stat in stats.items() if pid in now}
 
 
 def _signal_exactly(who: Survivor, number: int) -> bool:

@@ -1,0 +1,131 @@
+"""The commands' cgroups: one for each, in one directory below the agent's own."""
+
+import contextlib
+import os
+from typing import Self
+
+from guyline.agentd.keeper import native_spawn
+from guyline.agentd.keeper.fork_spawn import clone_into
+from guyline.agentd.keeper.log import KeeperLog
+from guyline.agentd.system.cgroup import Cgroup, own_cgroup
+
+_DIGITS = 12
+"""Of the store's id, in the directory's name: they tell apart the agents that share a cgroup."""
+_TRIAL = "trial"
+_SLOW = (
+    "with this C library (glibc has it from 2.39 on) a start in a cgroup takes a millisecond longer; "
+    "`--process-cgroups on` accepts that"
+)
+
+
+class Cgroups:
+    """Makes a cgroup for each command, and removes it with its last member.
+
+    One in which somebody is left over stays, so that a signal still finds them, until ``tidy`` finds it empty. Where
+    there can be none, nothing is made and nobody found.
+    """
+
+    def __init__(self, folder: str = "", *, why_none: str = "", log: KeeperLog) -> None:
+        self.folder = folder  # empty: there can be none
+        self.why_none = why_none
+        self._log = log
+        self._left = self._names()
+
+    @classmethod
+    def below_own(cls, store_id: str, *, wanted: str, log: KeeperLog) -> Self:
+        """Those of the store's agent, below the cgroup in which this process lives; takes over what is there.
+
+        Args:
+            wanted: "auto": unless they make starts slow; "on": where they are possible; "off".
+        """
+        if wanted == "off":
+            return cls(why_none="--process-cgroups is off", log=log)
+        if wanted == "auto" and not native_spawn.IS_POSSIBLE:
+            return cls(why_none=_SLOW, log=log)
+        own = own_cgroup()
+        if own is None:
+            return cls(why_none="no cgroup v2 is mounted that shows the agent's own cgroup", log=log)
+        folder = f"{own}/guyline-{store_id[:_DIGITS]}"
+        try:
+            _try(folder)
+        except OSError as why:
+            return cls(why_none=f"{why.filename or 'clone3'}: {why.strerror}", log=log)
+        return cls(folder, log=log)
+
+    def make(self, process_id: str) -> int | None:
+        """Returns a descriptor of the directory, the caller's to close; None: no (more) can be made."""
+        if not self.folder:
+            return None
+        try:
+            return _make(self._of(process_id))
+        except OSError as why:
+            self._log.warning("a command gets no cgroup", process_id=process_id, error=str(why))
+            return None
+
+    def over(self, process_id: str) -> set[int]:
+        """A command has ended: removes its cgroup, or returns the pids of who is left in it. Fine if it had none."""
+        cgroup = self._of(process_id)
+        if not self.folder or cgroup.remove():
+            return set()
+        self._left.add(process_id)
+        return cgroup.members()
+
+    def runs(self, process_id: str) -> None:
+        """Says of a cgroup that was taken over that its command still runs."""
+        self._left.discard(process_id)
+
+    def tidy(self) -> None:
+        """Removes those of ended commands in which nobody is left any more."""
+        self._left = {process_id for process_id in self._left if not self._of(process_id).remove()}
+
+    def is_anybody_left(self) -> bool:
+        """Whether somebody lives in any of them."""
+        return bool(self.folder) and Cgroup(self.folder).is_populated()
+
+    def members(self) -> set[int]:
+        """The pids of all that live in any of them."""
+        return {pid for name in self._names() for pid in self._of(name).members()}
+
+    def kill(self) -> None:
+        """Sends SIGKILL to all that live in any of them, and to what they fork meanwhile."""
+        if self.is_anybody_left():
+            try:
+                Cgroup(self.folder).kill()
+            except OSError as why:
+                self._log.warning("cgroups cannot be killed as a whole", error=str(why))
+
+    def close(self) -> None:
+        """Removes all, but those in which somebody lives."""
+        if self.folder:
+            self._left = self._names()
+            self.tidy()
+            Cgroup(self.folder).remove()
+
+    def _names(self) -> set[str]:
+        if not self.folder:
+            return set()
+        with os.scandir(self.folder) as found:
+            return {entry.name for entry in found if entry.is_dir(follow_symlinks=False)}
+
+    def _of(self, process_id: str) -> Cgroup:
+        return Cgroup(f"{self.folder}/{process_id}")
+
+
+def _try(folder: str) -> None:
+    """Raises OSError if no cgroup can be made in the folder, or nothing started in one."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)  # noqa: PTH102 - as everywhere in the keeper
+    trial = Cgroup(f"{folder}/{_TRIAL}")
+    trial.remove()  # of a keeper that was killed here
+    descriptor = _make(trial)
+    try:
+        os.stat(f"{trial.path}/cgroup.kill")  # noqa: PTH116 - Linux has it since 5.14
+        os.waitpid(clone_into(descriptor, then=lambda: os._exit(0)), 0)
+    finally:
+        os.close(descriptor)
+        trial.remove()
+
+
+def _make(cgroup: Cgroup) -> int:
+    os.mkdir(cgroup.path)  # noqa: PTH102
+    return os.open(cgroup.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
