@@ -25,8 +25,8 @@ _CUT_SECONDS = 1.0
 _DRAIN_SECONDS = 5.0
 
 _READ_WITHIN = 0.2
-"""Seconds that clients have to read their last message: once a connection has broken under a write of theirs, gRPC drops
-what they have not read."""
+"""Seconds that clients have to read their last message: once a connection has broken under a write of theirs, gRPC
+drops what they have not read."""
 
 # gRPC reads requests up to so many times their limit: only what has been read can be refused in so many words.
 _READ_AT_MOST = 4
