@@ -117,6 +117,7 @@ async def test_kill_says_what_it_cannot(guyline: Command, printed: str) -> None:
     """A process that has ended, or never was, is not ended again."""
     assert (await guyline("kill", printed)).code == 125
     assert "guyline ps" in (await guyline("kill", "no-such-process")).err
+    assert "it goes last" in (await guyline("kill", "--wait", printed)).err  # it takes a time, if something follows
 
 
 async def test_attach_takes_a_command_up_again(guyline: Command) -> None:

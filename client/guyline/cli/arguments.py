@@ -151,12 +151,12 @@ def _logs(parser: argparse.ArgumentParser) -> None:
 def _kill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("processes", metavar="PROCESS", nargs="+", help="an id of `guyline ps`, or how it begins")
     parser.add_argument("-s", "--signal", type=_signal, default=15, help="name or number (default: TERM)")
-    parser.add_argument("--all", action="store_true", help="its whole session: also a shell's background jobs")
+    parser.add_argument("--all", action="store_true", help="also what has left its group: a shell's jobs; with a cgroup, daemons")
     parser.add_argument(
         "--grace", metavar="TIME", type=_duration, help="then INT, TERM, KILL, each after so long: 500ms, 5s, 2m"
     )
     parser.add_argument(
-        "--wait", metavar="TIME", nargs="?", const=30.0, type=_duration,
+        "--wait", metavar="TIME", nargs="?", const=30.0, type=_optional_duration,
         help="until everybody is gone (default: 30s at most); exits with 1 if somebody is not",
     )  # fmt: skip
 
@@ -236,6 +236,13 @@ def _tail(text: str) -> tuple[int, bool]:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of lines nor a size such as 64k")
     return int(match[1]) * _SIZES[match[2]], not match[2]
+
+
+def _optional_duration(text: str) -> float:
+    try:
+        return _duration(text)
+    except argparse.ArgumentTypeError as why:  # most likely it was not meant as one
+        raise argparse.ArgumentTypeError(f"{why}; without one it goes last") from why
 
 
 def _duration(text: str) -> float:
