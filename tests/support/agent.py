@@ -62,6 +62,7 @@ class AgentProcess:
         self._mark = f"GUYLINE_TEST_MARK={uuid.uuid4()}"
         self._environment = _environment(self.folder, self._mark) | dict(environment or {})
         self._started: subprocess.Popen[bytes] | None = None
+        self._killed_cgroups: set[Path] = set()
 
     def __repr__(self) -> str:
         return f"<agent on {self.socket}, keeper {self.keeper_pid or 'not running'}>"
@@ -105,6 +106,8 @@ class AgentProcess:
 
     def kill(self) -> None:
         """Kills the agent and all that it started, in no order and without any claim."""
+        if cgroups := self.cgroups():
+            self._killed_cgroups.add(cgroups)  # nobody may come after it who removes them
         while pids := self.pids():  # again: one of them may have forked just now
             proc.kill(pids)
             for pid in pids:
@@ -119,7 +122,7 @@ class AgentProcess:
         try:
             self.stop()
         finally:
-            if cgroups := self.cgroups():  # of one that was killed
+            for cgroups in self._killed_cgroups:
                 cgroup.remove_all(cgroups)
             shutil.rmtree(self.folder)
 

@@ -151,7 +151,9 @@ def _logs(parser: argparse.ArgumentParser) -> None:
 def _kill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("processes", metavar="PROCESS", nargs="+", help="an id of `guyline ps`, or how it begins")
     parser.add_argument("-s", "--signal", type=_signal, default=15, help="name or number (default: TERM)")
-    parser.add_argument("--all", action="store_true", help="also what has left its group: a shell's jobs; with a cgroup, daemons")
+    parser.add_argument(
+        "--all", action="store_true", help="also what has left its group: a shell's jobs; with a cgroup, daemons"
+    )
     parser.add_argument(
         "--grace", metavar="TIME", type=_duration, help="then INT, TERM, KILL, each after so long: 500ms, 5s, 2m"
     )
