@@ -1,11 +1,11 @@
 """The commands' cgroups, as the kernel shows them to a test."""
 
+import json
 import subprocess
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from guyline.agentd.keeper.records import read_lines
 from guyline.agentd.system.cgroup import own_cgroup
 
 _STORE_DIGITS = 12
@@ -31,7 +31,7 @@ def folder_of(state_dir: Path) -> Path:
     own = own_cgroup()
     assert own
     with (state_dir / "records.log").open("rb") as log:
-        kind, store_id = next(read_lines(log.readline()))
+        _, kind, store_id = json.loads(log.readline().partition(b" ")[2])  # of any version
     assert kind == "store"
     return Path(own, f"guyline-{store_id[:_STORE_DIGITS]}")
 

@@ -12,6 +12,7 @@ import pytest
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.records import RecordLog
+from guyline.agentd.system.proc import stat_of
 from tests.agentd.keeper.bare_keeper import DESCRIPTOR_LIMIT, BareKeeper
 from tests.support import cgroup, proc
 from tests.support.clock import DEADLINE
@@ -103,6 +104,14 @@ def test_commands_start_when_the_keeper_has_more_descriptors_than_they_may_have(
 
         assert len(proc.descriptors(keeper.pid)) > 64
         assert all(proc.is_alive(each.pid) for each in started)
+
+
+def test_the_start_time_is_the_kernels(keeper: BareKeeper) -> None:
+    """With the pid it names a process for good, so it must be exact, whenever within a tick a process is born."""
+    started = [keeper.start("/bin/sleep", "60", process_id=f"p{number}") for number in range(60)]
+    stats = [stat_of(each.pid) for each in started]
+
+    assert [each.start_ticks for each in started] == [stat.start_ticks for stat in stats if stat]
 
 
 def test_what_is_no_start_is_ignored_and_its_descriptors_closed(keeper: BareKeeper) -> None:

@@ -138,6 +138,7 @@ class Commands:
 
     def _spawn(self, entry: Entry, request: m.Start, directory: int, child: list[int]) -> None:
         cgroup = self.cgroups.make(entry.process_id)
+        not_before = proc.ticks_since_boot()
         try:
             entry.pid = self._spawner.spawn(
                 request.program,
@@ -156,8 +157,7 @@ class Commands:
             if cgroup is not None:
                 os.close(cgroup)
         entry.started_at = time.time()
-        stat = proc.stat_of(entry.pid)  # at worst a zombie: nobody else reaps it
-        entry.start_ticks = stat.start_ticks if stat else 0
+        entry.start_ticks = _start_ticks(entry.pid, not_before)
         self._by_pid[entry.pid] = entry
         self._log.append("spawned", entry.process_id, entry.pid, entry.start_ticks, entry.started_at)
 
@@ -191,6 +191,16 @@ class Commands:
     def _drop_descriptors(entry: Entry) -> None:
         if entry.released and not entry.is_running:
             entry.close_kept()
+
+
+def _start_ticks(pid: int, not_before: int) -> int:
+    """When a child was born that was spawned since then. Mostly that is certain without a look at it, which would hold
+    it up: it is just executing its program.
+    """
+    if proc.ticks_since_boot() == not_before:
+        return not_before
+    stat = proc.stat_of(pid)  # at worst a zombie: nobody else reaps it
+    return stat.start_ticks if stat else 0
 
 
 def _first_zombie() -> os.waitid_result | None:

@@ -14,7 +14,7 @@ from guyline.agentd.keeper import fork_spawn, native_spawn
 _PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 
 _SLOTS_FROM, _SLOTS = 10, 10
-"""Descriptors that are put aside: beyond all numbers that children know, and enough for the worker, who gets most."""
+"""Descriptors that are kept free: beyond all numbers that children know, and enough for the worker, who gets most."""
 _SLOW = 0.5
 """Seconds after which it is doubted that a spawned child has executed its program."""
 _PF_FORKNOEXEC = 0x40  # linux/sched.h
@@ -57,7 +57,7 @@ class Spawner:
 
     This process may have more descriptors than its children (as many as the system allows), and is protected from the
     OOM killer: for each spawn it turns ordinary, since what the caller is is passed on. ``posix_spawn`` then takes no
-    descriptor beyond the child's limit, so those for the child are copied to low numbers that are kept for that.
+    descriptor beyond the child's limit, so such a one is copied to a low number that is kept for that.
     """
 
     def __init__(self, *, descriptor_limit: int, oom_score: int) -> None:
@@ -111,13 +111,16 @@ class Spawner:
 
     @contextlib.contextmanager
     def _in_slots(self, descriptors: Mapping[int, int]) -> Iterator[dict[int, int]]:
-        slots = dict(zip(descriptors, self._slots[: len(descriptors)], strict=True))
+        free = iter(self._slots)
+        usable = range(max(descriptors) + 1, self._descriptors)
+        placed = {theirs: ours if ours in usable else next(free) for theirs, ours in descriptors.items()}
+        moved = [(ours, placed[theirs]) for theirs, ours in descriptors.items() if placed[theirs] != ours]
         try:
-            for theirs, slot in slots.items():
-                os.dup2(descriptors[theirs], slot, inheritable=False)
-            yield slots
+            for ours, slot in moved:
+                os.dup2(ours, slot, inheritable=False)
+            yield placed
         finally:
-            for slot in slots.values():
+            for _, slot in moved:
                 os.dup2(self._null, slot, inheritable=False)
 
     @contextlib.contextmanager

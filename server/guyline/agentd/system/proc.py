@@ -1,9 +1,11 @@
 """What the kernel says about processes, read from /proc. Standard library only: the keeper uses it too."""
 
 import os
+import time
 from typing import NamedTuple
 
 _PART_BYTES = 4096
+_NANOSECONDS_A_TICK = 10**9 // os.sysconf("SC_CLK_TCK")
 
 
 class Stat(NamedTuple):
@@ -33,6 +35,11 @@ def stat_of(pid: int) -> Stat | None:
         session=int(fields[3]),
         start_ticks=int(fields[19]),
     )
+
+
+def ticks_since_boot() -> int:
+    """The time, in the unit and by the clock of ``start_ticks``."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _NANOSECONDS_A_TICK
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:
