@@ -82,7 +82,7 @@ class AgentSettings:
     process_cgroups: Literal["auto", "on", "off"] = setting(
         "auto",
         help="a cgroup for each process, by which signals also find what left its session; on: where the system allows"
-        " it; auto: if it also costs no time",
+        " it; auto: if it also takes next to no time",
     )
     journal_bytes: int = setting(
         64 * MIB, unit="bytes", minimum=MIB, maximum=1024 * GIB, help="output kept of a process unless its start says"

@@ -1,6 +1,6 @@
 """``posix_spawn`` of the C library, for what Python's lacks: a child that is born in a cgroup.
 
-glibc has it since 2.39. It costs no more than a plain ``posix_spawn``.
+glibc has it since 2.39. It costs some 0.1 ms more than a plain ``posix_spawn``, most of it the cgroup's own.
 """
 
 import ctypes
