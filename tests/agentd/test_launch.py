@@ -3,15 +3,20 @@
 import asyncio
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import uuid
 from pathlib import Path
+
+import pytest
 
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
 from tests.agentd.keeper.lives import run
 from tests.support import proc
 from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
 
 
 async def second(agent: RunningAgent, *, state_dir: Path | None = None, listen: str = "") -> tuple[int, str]:
@@ -69,6 +74,25 @@ async def test_commands_get_the_agents_environment_without_what_the_keeper_added
     assert b"GUYLINE_TEST_MARK=" in printed
     added = [line for line in printed.splitlines() if line.startswith((b"GRPC_ENABLE_FORK", b"GRPC_VERBOSITY"))]
     assert not added
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+async def test_a_service_manager_is_told_when_the_agent_serves_and_when_it_ends(kind: str, tmp_path: Path) -> None:
+    """`systemctl start` then returns when calls are answered. Commands do not find its socket."""
+    name = f"@{uuid.uuid4()}" if kind == "abstract" else str(tmp_path / "n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name.replace("@", "\0"))
+        manager.settimeout(DEADLINE)
+        async with RunningAgent(environment={"NOTIFY_SOCKET": name}) as agent:
+            ready = await asyncio.to_thread(manager.recv, 100)
+            environment = (await run(agent, "env")).printed
+            await agent.kill_worker()
+            await agent.serves_again()
+            await agent.stop()
+        stopping = await asyncio.to_thread(manager.recv, 100)
+
+    assert (ready, stopping) == (b"READY=1", b"STOPPING=1")
+    assert b"NOTIFY_SOCKET" not in environment
 
 
 # Alone at its place.

@@ -277,6 +277,7 @@ async def test_without_cgroups_the_feature_says_why_and_commands_run() -> None:
     async with RunningAgent(process=process, owns_process=True) as agent:
         over = await run(agent, "echo done")
         feature = await cgroup_feature(agent)
+        await logged(agent, "commands get no cgroups")
 
     assert over.data == b"done\n"
     assert not feature.enabled

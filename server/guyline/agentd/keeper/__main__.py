@@ -34,6 +34,8 @@ def main(argv: list[str]) -> int:
         log.error("cannot begin", error=str(why))  # noqa: TRY400 - the text says it all
         return 1
     cgroups = Cgroups.below_own(store_id, wanted=config.process_cgroups, log=log)
+    if cgroups.why_none and config.process_cgroups == "on":
+        log.warning("commands get no cgroups", reason=cgroups.why_none)
     keeper = Keeper(
         config, store_id=store_id, entries=entries, records=records, spawner=spawner, cgroups=cgroups, log=log
     )

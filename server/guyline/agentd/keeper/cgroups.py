@@ -49,7 +49,8 @@ class Cgroups:
         try:
             _try(folder)
         except OSError as why:
-            return cls(why_none=f"{why.filename or 'clone3'}: {why.strerror}", log=log)
+            Cgroup(folder).remove()
+            return cls(why_none=f"none can be used here: {why.filename or 'clone3'}: {why.strerror}", log=log)
         return cls(folder, log=log)
 
     def make(self, process_id: str) -> int | None:

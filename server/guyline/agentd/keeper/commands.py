@@ -41,7 +41,7 @@ class Commands:
         self._spawner = spawner
         self.cgroups = cgroups
         self._tell = tell
-        self._oom = OomWatch()
+        self._oom = OomWatch(cgroups.folder)
         for entry in self.running:
             cgroups.runs(entry.process_id)
         cgroups.tidy()

@@ -14,6 +14,7 @@ from guyline.agentd.keeper.cgroups import Cgroups
 from guyline.agentd.keeper.commands import AGENT_LOST, KEEPER_LOST, Commands
 from guyline.agentd.keeper.config import Config, become_keeper
 from guyline.agentd.keeper.log import KeeperLog
+from guyline.agentd.keeper.notify import ServiceManager
 from guyline.agentd.keeper.records import RecordLog
 from guyline.agentd.keeper.shutdown import Shutdown
 from guyline.agentd.keeper.spawn import Spawner
@@ -50,6 +51,7 @@ class Keeper:
         self._store_id = store_id
         self._records = records
         self._log = log
+        self._manager = ServiceManager()
         self._worker = Worker(config, spawner, cgroups)
         self._commands = Commands(entries, log=records, spawner=spawner, cgroups=cgroups, tell=self._worker.tell)
         self._shutdown: Shutdown | None = None
@@ -191,10 +193,15 @@ class Keeper:
             case m.Upgrade(interpreter):
                 self._upgrade(interpreter)
             case m.Ready():
-                self._has_served = True
-                self._log.info("worker serves", worker_pid=self._worker.pid)
+                self._on_worker_ready()
             case _:
                 self._log.warning("message of the worker ignored", error=f"unexpected {type(message).__name__}")
+
+    def _on_worker_ready(self) -> None:
+        if not self._has_served:
+            self._manager.ready()
+        self._has_served = True
+        self._log.info("worker serves", worker_pid=self._worker.pid)
 
     def _start(self, request: m.Start, descriptors: list[int]) -> None:
         if len(descriptors) != 1 + len(request.child) + len(request.kept):
@@ -233,6 +240,7 @@ class Keeper:
             self._log.warning("killing everything", signal=number.name)
             self._shutdown.hurry()
             return
+        self._manager.stopping()
         self._log.info("shutting down", signal=number.name, running=len(self._commands.running))
         self._shutdown = Shutdown(self._commands, self._worker, grace=self._config.shutdown_grace)
 

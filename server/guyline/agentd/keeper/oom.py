@@ -12,9 +12,12 @@ class OomWatch:
     nor is, with v1, one in another cgroup than this process's: of a zombie, v1 does not say where it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
+        """``folder`` is the directory of the commands' cgroups, if they have any; else empty."""
         self._seen: dict[Path, int] = {}
         self.has_killed("self")
+        if folder and (file := _nearest(Path(folder))):
+            self._seen[file] = _count(file)
 
     def has_killed(self, pid: int | str) -> bool:
         """Whether there were kills in the cgroup of this process (it may be a zombie) since the last call for it."""
@@ -38,15 +41,14 @@ def _events_file(pid: int | str) -> Path | None:
             if not path and pid != "self":  # what it says of every zombie
                 return _events_file("self")
             return _existing(_ROOT / "memory", path, "memory.oom_control")
-        if hierarchy == "0" and (file := _nearest(path)):
+        if hierarchy == "0" and (file := _nearest(_ROOT / path)):
             return file
     return None
 
 
-def _nearest(path: str) -> Path | None:
+def _nearest(group: Path) -> Path | None:
     """Of the cgroup or, if memory is not counted for it alone, of the next one above it, which counts it too."""
-    upwards = (Path(path), *Path(path).parents)
-    return next((file for each in upwards if (file := _ROOT / each / "memory.events").exists()), None)
+    return next((file for each in (group, *group.parents) if (file := each / "memory.events").exists()), None)
 
 
 def _existing(root: Path, path: str, name: str) -> Path | None:
