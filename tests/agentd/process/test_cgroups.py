@@ -43,6 +43,13 @@ async def with_daemon(agent: RunningAgent) -> AsyncIterator[tuple[StartResponse,
         yield start, int((await attach(agent, start.process_id, until=a_line)).data)
 
 
+@asynccontextmanager
+async def with_stubborn(agent: RunningAgent) -> AsyncIterator[tuple[StartResponse, int]]:
+    """The same, of one that has escaped and ignores SIGTERM."""
+    async with started(agent, f"setsid {' '.join(program('stubborn'))} & exec sleep 60") as start:
+        yield start, int((await attach(agent, start.process_id, until=a_line)).data.split()[1])
+
+
 async def kill_all(agent: RunningAgent, process_id: str, number: int = signal.SIGKILL) -> SignalResponse:
     """Signals all that came of the command, and waits until they are gone."""
     request = SignalRequest(process_id=process_id, signal=number, scope=SIGNAL_SCOPE_ALL, wait=seconds(DEADLINE))
@@ -108,8 +115,7 @@ async def test_a_signal_to_all_reaches_what_has_escaped_and_one_to_the_group_doe
 
 async def test_what_has_escaped_and_survives_is_named(agent: RunningAgent) -> None:
     """ "Killed" must not be said while a server still holds its port."""
-    async with started(agent, f"setsid {' '.join(program('stubborn'))} & exec sleep 60") as start:
-        stubborn = int((await attach(agent, start.process_id, until=a_line)).data.split()[1])
+    async with with_stubborn(agent) as (start, stubborn):
         request = SignalRequest(process_id=start.process_id, signal=15, scope=SIGNAL_SCOPE_ALL, wait=seconds(GRACE))
         await ended_by(agent, request)
         answer = await agent.processes.Signal(request)
@@ -135,8 +141,7 @@ async def test_what_flees_faster_than_it_can_be_listed_is_killed(agent: RunningA
 
 async def test_the_ladder_reaches_what_has_escaped_also_by_the_next_worker(agent: RunningAgent) -> None:
     """TERM for all, then KILL, with a worker killed in between."""
-    async with started(agent, f"setsid {' '.join(program('stubborn'))} & exec sleep 60") as start:
-        stubborn = int((await attach(agent, start.process_id, until=a_line)).data.split()[1])
+    async with with_stubborn(agent) as (start, stubborn):
         request = SignalRequest(
             process_id=start.process_id, signal=15, scope=SIGNAL_SCOPE_ALL, grace=seconds(10 * GRACE)
         )
@@ -145,6 +150,9 @@ async def test_the_ladder_reaches_what_has_escaped_also_by_the_next_worker(agent
 
         await proc.dead(stubborn)
         await agent.serves_again()
+        await until(lambda: not group_of(agent, start.process_id).exists())
+
+        assert (await ended(agent, start.process_id)).exit.signal == signal.SIGTERM
 
 
 # Over the agent's own deaths.

@@ -128,5 +128,5 @@ def _try(folder: str) -> None:
 
 
 def _make(cgroup: Cgroup) -> int:
-    os.mkdir(cgroup.path)  # noqa: PTH102
+    os.mkdir(cgroup.path)  # noqa: PTH102 - as everywhere in the keeper
     return os.open(cgroup.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

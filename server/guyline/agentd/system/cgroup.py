@@ -79,7 +79,7 @@ def own_cgroup() -> str | None:
 
 def _mounts() -> Iterator[tuple[str, str]]:
     """For each mount of version 2 (the hybrid layout has one, too): which directory of it is mounted where."""
-    with open("/proc/self/mountinfo") as file:  # noqa: PTH123
+    with open("/proc/self/mountinfo") as file:  # noqa: PTH123 - as everywhere in the keeper
         lines = file.read().splitlines()
     for line in lines:
         mount, _, kind = line.partition(" - ")
@@ -96,7 +96,7 @@ def _pids_in(path: str) -> set[int]:
 def _read(path: str) -> bytes:
     """Empty if it cannot be told."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:  # noqa: PTH123 - as everywhere in the keeper
             return file.read()
     except OSError as why:
         if why.errno in _CANNOT_TELL:
@@ -106,7 +106,7 @@ def _read(path: str) -> bytes:
 
 def _is_removed(path: str) -> bool:
     try:
-        os.rmdir(path)  # noqa: PTH106
+        os.rmdir(path)  # noqa: PTH106 - as everywhere in the keeper
     except OSError as why:
         return why.errno in {errno.ENOENT, errno.ENODEV}
     return True
