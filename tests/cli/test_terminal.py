@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -44,12 +45,12 @@ class Terminal:
 
 
 @contextmanager
-def _terminal(agent: RunningAgent, *arguments: str) -> Iterator[Terminal]:
+def _terminal(agent: RunningAgent, *arguments: str, columns: int = 200) -> Iterator[Terminal]:
     master, slave = os.openpty()
     # `setsid --ctty` makes the terminal the command's own, so that its keys become signals.
     child = subprocess.Popen(
         ["setsid", "--ctty", "--wait", *GUYLINE, "--address", agent.address, *arguments],
-        stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "200"},
+        stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns)},
     )  # fmt: skip
     os.close(slave)
     terminal = Terminal(master, child)
@@ -69,6 +70,18 @@ def test_a_table_is_drawn_with_colours(shared_agent: RunningAgent) -> None:
         terminal.until(b"exit 3")
 
     assert b"\x1b[31mexit 3" in terminal.shown
+
+
+def test_on_a_narrow_terminal_the_command_is_cut_and_nothing_else(shared_agent: RunningAgent) -> None:
+    """How it ended matters more than the end of a long line; the beginning of an id is enough for any command."""
+    with _terminal(shared_agent, "exec", "-c", f"exit 3 # {'long ' * 50}") as terminal:
+        assert terminal.code() == 3
+    with _terminal(shared_agent, "ps", "-n", "1", columns=70) as terminal:
+        terminal.until("…".encode())
+    heading, row = [re.sub(rb"\x1b\[[0-9;]*m", b"", line).decode() for line in terminal.shown.splitlines()[:2]]
+
+    assert heading.split() == ["ID", "STATE", "PID", "AGE", "OUTPUT", "CHAT", "COMMAND"]
+    assert re.match(r"[0-9a-f]{8} +exit 3 +- +[0-9]+s +0 B +- +exit 3 # .*…", row)
 
 
 def test_control_c_reaches_the_command(shared_agent: RunningAgent) -> None:

@@ -16,5 +16,5 @@ async def run(options: Namespace) -> int:
     if options.json:
         say_json(to_json(info))
     else:
-        await asyncio.to_thread(show, ("WHAT", "VALUE"), to_facts(info), wide="VALUE")
+        await asyncio.to_thread(show, ("WHAT", "VALUE"), to_facts(info), wraps=True)
     return 0

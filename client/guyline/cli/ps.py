@@ -7,8 +7,8 @@ from contextlib import aclosing
 from guyline.cli.dial import agent_of
 from guyline.cli.say import say_json
 from guyline.cli.sink import STDOUT, write, write_json
-from guyline.cli.table import show
-from guyline.cli.text import COLUMNS, to_json, to_row
+from guyline.cli.table import is_drawn, show
+from guyline.cli.text import COLUMNS, shortened, to_json, to_row
 from guyline.client.agent import AsyncAgent
 from guyline.client.values import Put, Removed, Reset, Synced, WatchEvent
 
@@ -23,7 +23,10 @@ async def run(options: Namespace) -> int:
     if options.json:
         say_json(to_json(listing))
         return 0
-    await asyncio.to_thread(show, COLUMNS, [to_row(process) for process in listing.processes], wide=COLUMNS[-1])
+    rows = [to_row(process) for process in listing.processes]
+    if is_drawn():
+        rows = shortened(rows)
+    await asyncio.to_thread(show, COLUMNS, rows, wraps=False)
     return 0
 
 
@@ -52,7 +55,8 @@ def _to_line(event: WatchEvent) -> str:
     """An event as a line; what only a program has to know is none."""
     match event:
         case Put(process):
-            return "  ".join(to_row(process))
+            row = to_row(process)
+            return "  ".join(shortened([row])[0] if is_drawn() else row)
         case Removed(process_id):
             return f"{process_id}  removed"
         case _:

@@ -5,26 +5,46 @@ from collections.abc import Sequence
 
 from guyline.cli.say import say
 
+_GAP = 2  # between columns
+_LEAST_CUT = 10
+"""Columns of a cut cell that are shown in any case, on a terminal that is too narrow for everything."""
 
-def show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wide: str) -> None:
-    """Prints a table on standard output. ``wide`` is the column that is cut on a terminal that is too narrow."""
-    if sys.stdout.isatty():
-        _draw(columns, rows, wide)
+
+def show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: bool) -> None:
+    """Prints a table on standard output.
+
+    On a terminal that is too narrow the last column makes room: it ``wraps``, or it is cut.
+    """
+    if is_drawn():
+        _draw(columns, rows, wraps=wraps)
     else:
         _print(columns, rows)
 
 
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: str) -> None:
+def is_drawn() -> bool:
+    """Whether a table is for people: on a terminal, where nobody wants to see 36 characters of an id."""
+    return sys.stdout.isatty()
+
+
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: bool) -> None:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=None if column == wide else 3)
+    console = Console()
+    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    room = max(_LEAST_CUT, console.width - sum(width + _GAP for width in widths[:-1]))
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for column, width in zip(columns[:-1], widths[:-1], strict=True):
+        table.add_column(column, no_wrap=True, width=width)
+    table.add_column(columns[-1], no_wrap=not wraps, width=min(widths[-1], room))
     for row in rows:
-        table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
-    Console().print(table)
+        cells = [Text(cell, style=_style(cell)) for cell in row]
+        if not wraps:
+            cells[-1].truncate(room, overflow="ellipsis")
+        table.add_row(*cells)
+    console.print(table)
 
 
 def _style(cell: str) -> str:
@@ -38,4 +58,4 @@ def _style(cell: str) -> str:
 def _print(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say((" " * _GAP).join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from guyline.client.values import AgentInfo, Exit, ProcessInfo, WireEnum
@@ -51,6 +51,22 @@ def to_row(process: ProcessInfo) -> tuple[str, ...]:
 
 
 COLUMNS = ("ID", "STATE", "PID", "AGE", "OUTPUT", "CHAT", "COMMAND")
+_SHORT = 8  # characters of an id: the first group of a UUID
+
+
+def shortened(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Rows of `guyline ps` with no more of their ids than tells them apart."""
+    ids, chats = COLUMNS.index("ID"), COLUMNS.index("CHAT")
+    lengths = {column: _distinct({row[column] for row in rows}) for column in (ids, chats)}
+    return [tuple(cell[: lengths.get(column)] for column, cell in enumerate(row)) for row in rows]
+
+
+def _distinct(ids: Collection[str]) -> int:
+    """How many characters tell these ids apart."""
+    length = _SHORT
+    while len({each[:length] for each in ids}) < len(ids):
+        length += 1
+    return length
 
 
 def to_state(process: ProcessInfo) -> str:
