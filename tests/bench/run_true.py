@@ -5,9 +5,11 @@ from functools import partial
 from guyline.agent.v1.process_service_pb2 import RunRequest, StartRequest
 from tests.bench.harness import Aim, Figure, in_ms, interleaved, seconds
 from tests.bench.reference import bare_server, empty_call, spawn_in_c
+from tests.support import cgroup
 from tests.support.agent import RunningAgent
 
 _ROUNDS = 1_000
+_OWN_CGROUP = {"process_cgroups": "on"}
 _AIMS = (Aim("ratio", "<=", 1.6), Aim("ratio", "<=", 2.5))
 
 
@@ -22,17 +24,21 @@ async def run_true(agent: RunningAgent) -> None:
 
 
 async def measure() -> list[Figure]:
-    """Returns p50 and p99, once with the agent's own empty call in the sum and once with a bare one."""
+    """Returns p50 and p99: beside sums with the agent's own and with a bare empty call, and of commands in cgroups."""
     with spawn_in_c() as spawn:
-        async with RunningAgent() as agent, bare_server() as bare:
-            run, spawned, call, bare_call = await interleaved(
+        async with RunningAgent() as agent, RunningAgent(settings=_OWN_CGROUP) as grouping, bare_server() as bare:
+            run, grouped, spawned, call, bare_call = await interleaved(
                 _ROUNDS,
                 partial(seconds, partial(run_true, agent)),
+                partial(seconds, partial(run_true, grouping)),
                 spawn.seconds,
                 partial(seconds, partial(empty_call, agent.channel)),
                 partial(seconds, partial(empty_call, bare)),
             )
-    return [
+    figures = [
         *in_ms("run_true", run, spawned + call, "posix_spawn in C + empty call", aims=_AIMS),
         *in_ms("run_true.strict", run, spawned + bare_call, "posix_spawn in C + bare call"),
     ]
+    if not cgroup.why_impossible():
+        figures += in_ms("run_true.own_cgroup", grouped, spawned + call, "posix_spawn in C + empty call")
+    return figures
