@@ -102,6 +102,7 @@ async def test_logs_and_attach_begin_at_a_time(guyline: Command) -> None:
 async def test_the_beginning_of_an_id_is_enough(guyline: Command, printed: str) -> None:
     """Nobody types 36 characters."""
     assert (await guyline("logs", "--tail", "1", printed[:13])).out == "1000\n"
+    assert "at least the first 4 characters" in (await guyline("logs", printed[:3])).err
 
 
 async def test_kill_ends_a_process_and_can_wait_for_it(guyline: Command) -> None:

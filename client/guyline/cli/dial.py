@@ -44,23 +44,24 @@ async def process_of(agent: AsyncAgent, name: str, *, paces: bool = False) -> Pr
 
     Raises:
         NotFound: There is none.
-        InvalidInput: There are several.
+        InvalidInput: There are several, or could easily be.
     """
     return await agent.attach(await _whole(agent, name), paces=paces)
 
 
 async def _whole(agent: AsyncAgent, name: str) -> str:
-    if not _SHORTEST_PREFIX <= len(name) < _WHOLE_ID:
+    if len(name) >= _WHOLE_ID:
         return name
+    if len(name) < _SHORTEST_PREFIX:
+        raise _invalid(f"{name!r} is too short; give at least the first {_SHORTEST_PREFIX} characters of an id")
     known = (await agent.list(max_ended=_EVERY_ENDED)).processes
     found = [process.process_id for process in known if process.process_id.startswith(name)]
     if not found:
         raise NotFound(f"no process whose id begins with {name!r}")
     if len(found) > 1:
-        raise _ambiguous(name, len(found))
+        raise _invalid(f"{len(found)} processes have ids that begin with {name!r}; give more of it")
     return found[0]
 
 
-def _ambiguous(name: str, count: int) -> InvalidInput:
-    description = f"{count} processes have ids that begin with {name!r}; give more of it"
+def _invalid(description: str) -> InvalidInput:
     return InvalidInput(description, violations=(Violation("process", description),))
