@@ -5,27 +5,20 @@ import contextlib
 import itertools
 import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.config import Config, become_keeper
 from guyline.agentd.keeper.table import Entry, Exit, from_memory_file, to_memory_file
+from guyline.agentd.keeper.watchdog import Watchdog
 from guyline.agentd.keeper.worker import LOCKS_FROM, SETTINGS
-from guyline.agentd.system import proc
 from guyline.agentd.system.cgroup import Cgroup
 from guyline.daemon.logging import get_logger
 
-UNFREEZE_AFTER = 2.0
-"""Seconds without an answer to a start after which a child that hangs before its exec is killed."""
-
-_HUNG_FOR = UNFREEZE_AFTER / 2
-"""Seconds of life of such a child: its start may have waited for the keeper, which an earlier one had frozen."""
 _RELEASE_AFTER = 0.01
 """Seconds: nobody waits for it, and many go in one message."""
 
@@ -88,6 +81,7 @@ class KeeperClient:
         self._starts: dict[str, asyncio.Future[Spawned | OSError]] = {}
         self._signals: dict[int, asyncio.Future[int]] = {}
         self._released: list[str] = []
+        self._watchdog = Watchdog(self.keeper_pid)
 
     @classmethod
     def connect(cls, sock: socket.socket, *, reach: Callable[[str], None]) -> Self:
@@ -155,11 +149,8 @@ class KeeperClient:
         self._starts[request.process_id] = answer
         self._send(request, descriptors)
         self._reach("start.sent")
-        watchdog = loop.call_later(UNFREEZE_AFTER, self._unfreeze, request.process_id)
-        try:
-            result = await asyncio.shield(answer)
-        finally:
-            watchdog.cancel()
+        self._watchdog.waits()
+        result = await asyncio.shield(answer)
         if isinstance(result, OSError):
             raise result
         return result
@@ -254,10 +245,12 @@ class KeeperClient:
                 waiter.set_exception(KeeperGone("the keeper is gone"))
                 waiter.exception()  # nobody may be waiting any more
         self._starts.clear()
+        self._watchdog.rests()
         self._signals.clear()
 
     def _handle(self, message: m.Message) -> None:
         assert self._events
+        self._watchdog.heard()
         match message:
             case m.Started(process_id, pid, ticks, started_at):
                 entry = self.entries[process_id]
@@ -285,35 +278,5 @@ class KeeperClient:
     def _answer_start(self, process_id: str, result: Spawned | OSError) -> None:
         if (answer := self._starts.pop(process_id, None)) and not answer.done():
             answer.set_result(result)
-
-    def _unfreeze(self, process_id: str) -> None:
-        """A spawn stops the keeper until the child has exec'd; one whose program lies on a dead mount never does."""
-        if process_id not in self._starts:
-            return
-        for pid in _unexecuted_children(self.keeper_pid):
-            log.warning("killing a child that hangs before its exec", child_pid=pid, process_id=process_id)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        asyncio.get_running_loop().call_later(UNFREEZE_AFTER, self._unfreeze, process_id)
-
-
-def _unexecuted_children(keeper: int) -> list[int]:
-    """Children that have hung before their exec for long: until then they share the keeper's memory, and command line.
-
-    One that was spawned only now, because another had kept the keeper waiting, is left alone.
-    """
-    command_line = Path(f"/proc/{keeper}/cmdline").read_bytes()
-    latest_start = (time.clock_gettime(time.CLOCK_BOOTTIME) - _HUNG_FOR) * os.sysconf("SC_CLK_TCK")
-    children = [
-        pid
-        for pid, stat in proc.all_processes().items()
-        if stat.parent == keeper and pid != os.getpid() and stat.start_ticks <= latest_start
-    ]
-    return [pid for pid in children if _command_line_of(pid) == command_line]
-
-
-def _command_line_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+        if not self._starts:
+            self._watchdog.rests()

@@ -73,11 +73,15 @@ def own_children() -> list[int]:
 
     Where the kernel lacks that list, all of /proc is read.
     """
-    me = os.getpid()
+    return children_of(os.getpid())
+
+
+def children_of(parent: int) -> list[int]:
+    """The same of another process."""
     try:
-        return [int(pid) for pid in _read(f"/proc/{me}/task/{me}/children").split()]
+        return [int(pid) for pid in _read(f"/proc/{parent}/task/{parent}/children").split()]
     except FileNotFoundError:
-        return [pid for pid, stat in all_processes().items() if stat.parent == me]
+        return [pid for pid, stat in all_processes().items() if stat.parent == parent]
 
 
 def this_boot() -> str:
