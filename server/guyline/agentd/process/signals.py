@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from guyline.agentd.keeper.client import KeeperGone
+from guyline.agentd.process.census import CensusTaker
 from guyline.agentd.process.errors import KeeperLost, ProcessNotRunning
 from guyline.agentd.process.process import Ladder, Process
 from guyline.agentd.process.tasks import Tasks
@@ -52,6 +53,7 @@ class Signals:
         self._keeper = keeper
         self._boot_id = boot_id
         self._tasks = tasks
+        self._census = CensusTaker(tasks=tasks)
 
     async def send(self, process: Process, number: int, *, to_all: bool, cause: str = "caller") -> None:
         """Signals the command's group; with ``to_all`` its whole session and cgroup.
@@ -92,7 +94,16 @@ class Signals:
 
     async def members(self, process: Process, *, to_all: bool) -> list[Member]:
         """Who is alive of the command's group, or of its group, session and cgroup."""
-        return await asyncio.to_thread(self._members, process, to_all)
+        if process.origin.boot_id != self._boot_id:
+            return []
+        found = await self._by_number(process, to_all=to_all)
+        if to_all and (cgroup := self._keeper.cgroup_of(process.process_id)):
+            found |= await asyncio.to_thread(_living_in, cgroup)
+        return [
+            Member(Survivor(pid, stat.name, stat.start_ticks), in_group=stat.group == process.pid)
+            for pid, stat in found.items()
+            if stat.state not in {"Z", "X"}
+        ]
 
     async def wait_until_gone(self, process: Process, *, to_all: bool, at_most: float) -> list[Survivor]:
         """Returns once nobody is left, or after ``at_most`` seconds who is. Cancelling is safe."""
@@ -129,17 +140,16 @@ class Signals:
             process.change_note(ladder=Ladder(step, ladder.to_all, ladder.grace, _boot_time() + ladder.grace))
         process.change_note(ladder=None)
 
-    def _members(self, process: Process, to_all: bool) -> list[Member]:
-        if process.origin.boot_id != self._boot_id:
-            return []
-        found = _by_number(process, to_all)
-        if to_all and (cgroup := self._keeper.cgroup_of(process.process_id)):
-            found |= _living_in(cgroup)
-        return [
-            Member(Survivor(pid, stat.name, stat.start_ticks), in_group=stat.group == process.pid)
-            for pid, stat in found.items()
-            if stat.state not in {"Z", "X"}
-        ]
+    async def _by_number(self, process: Process, *, to_all: bool) -> dict[int, proc.Stat]:
+        """Who is in the group of its number, or its session too; nobody, if the number is another's by now."""
+        pid, exit_ = process.pid, process.exit
+        if pid is None or (exit_ and not exit_.unknown and not exit_.left_in):
+            return {}  # nobody was left: a group or session of that number is a stranger's
+        census = await self._census.take()
+        leader = census.stat_of(pid)
+        if leader and leader.start_ticks != process.start_ticks:
+            return {}
+        return census.in_group(pid) | (census.in_session(pid) if to_all else {})
 
     def _kill_cgroup(self, process: Process) -> None:
         """Reaches also what forks faster than it can be listed."""
@@ -150,18 +160,6 @@ class Signals:
                 return  # nobody is left in it
             except OSError as why:
                 process.log.warning("a cgroup cannot be killed as a whole", problem=str(why))
-
-
-def _by_number(process: Process, to_all: bool) -> dict[int, proc.Stat]:
-    """Who is in the group of the command's number, or in its session; nobody, if the number is another's by now."""
-    pid, exit_ = process.pid, process.exit
-    if pid is None or (exit_ and not exit_.unknown and not exit_.left_in):
-        return {}  # nobody was left: a group or session of that number is a stranger's
-    everybody = proc.all_processes()
-    leader = everybody.get(pid)
-    if leader and leader.start_ticks != process.start_ticks:
-        return {}
-    return {other: stat for other, stat in everybody.items() if stat.group == pid or (to_all and stat.session == pid)}
 
 
 def _living_in(cgroup: Cgroup) -> dict[int, proc.Stat]:
