@@ -8,7 +8,7 @@ from guyline.cli.dial import agent_of
 from guyline.cli.say import say_json
 from guyline.cli.sink import STDOUT, write, write_json
 from guyline.cli.table import is_drawn, show
-from guyline.cli.text import COLUMNS, shortened, to_json, to_row
+from guyline.cli.text import COLUMNS, SHORT, shortened, to_json, to_row
 from guyline.client.agent import AsyncAgent
 from guyline.client.values import Put, Removed, Reset, Synced, WatchEvent
 
@@ -58,6 +58,6 @@ def _to_line(event: WatchEvent) -> str:
             row = to_row(process)
             return "  ".join(shortened([row])[0] if is_drawn() else row)
         case Removed(process_id):
-            return f"{process_id}  removed"
+            return f"{process_id[:SHORT] if is_drawn() else process_id}  removed"
         case _:
             return ""

@@ -51,7 +51,8 @@ def to_row(process: ProcessInfo) -> tuple[str, ...]:
 
 
 COLUMNS = ("ID", "STATE", "PID", "AGE", "OUTPUT", "CHAT", "COMMAND")
-_SHORT = 8  # characters of an id: the first group of a UUID
+SHORT = 8
+"""So many characters of an id mostly tell it from others: the first group of a UUID."""
 
 
 def shortened(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -63,7 +64,7 @@ def shortened(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 def _distinct(ids: Collection[str]) -> int:
     """How many characters tell these ids apart."""
-    length = _SHORT
+    length = SHORT
     while len({each[:length] for each in ids}) < len(ids):
         length += 1
     return length

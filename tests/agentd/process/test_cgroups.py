@@ -250,6 +250,19 @@ async def test_what_a_killed_keeper_left_is_removed_by_the_next(agent: RunningAg
     assert not group.exists()
 
 
+async def test_an_empty_folder_that_somebody_removed_is_made_again(agent: RunningAgent) -> None:
+    """It looks like something forgotten, and the agent must neither stumble over that nor go on without cgroups."""
+    folder = agent.process.cgroups()
+    assert folder
+    folder.rmdir()
+    async with with_daemon(agent) as (start, daemon):
+        assert daemon in cgroup.members(group_of(agent, start.process_id))
+
+    await until(lambda: not group_of(agent, start.process_id).exists())
+    folder.rmdir()
+    await agent.stop()
+
+
 async def test_a_command_that_cannot_be_started_leaves_none(agent: RunningAgent, tmp_path: Path) -> None:
     """It was made for nothing."""
     (tmp_path / "garbage").write_bytes(b"\x7fELF garbage")

@@ -1,6 +1,5 @@
 """The commands' cgroups: one for each, in one directory below the agent's own."""
 
-import contextlib
 import os
 from typing import Self
 
@@ -12,7 +11,7 @@ from guyline.agentd.system.cgroup import Cgroup, own_cgroup
 _DIGITS = 12
 """Of the store's id, in the directory's name: they tell apart the agents that share a cgroup."""
 _TRIAL = "trial"
-_SLOW = (
+_WHY_NOT_BY_DEFAULT = (
     "with this C library (glibc has it from 2.39 on) a start in a cgroup takes a millisecond longer; "
     "`--process-cgroups on` accepts that"
 )
@@ -41,7 +40,7 @@ class Cgroups:
         if wanted == "off":
             return cls(why_none="--process-cgroups is off", log=log)
         if wanted == "auto" and not native_spawn.IS_POSSIBLE:
-            return cls(why_none=_SLOW, log=log)
+            return cls(why_none=_WHY_NOT_BY_DEFAULT, log=log)
         own = own_cgroup()
         if own is None:
             return cls(why_none="no cgroup v2 is mounted that shows the agent's own cgroup", log=log)
@@ -89,7 +88,7 @@ class Cgroups:
 
     def kill(self) -> None:
         """Sends SIGKILL to all that live in any of them, and to what they fork meanwhile."""
-        if self.is_anybody_left():
+        if self.folder:
             try:
                 Cgroup(self.folder).kill()
             except OSError as why:
@@ -105,8 +104,11 @@ class Cgroups:
     def _names(self) -> set[str]:
         if not self.folder:
             return set()
-        with os.scandir(self.folder) as found:
-            return {entry.name for entry in found if entry.is_dir(follow_symlinks=False)}
+        try:
+            with os.scandir(self.folder) as found:
+                return {entry.name for entry in found if entry.is_dir(follow_symlinks=False)}
+        except FileNotFoundError:  # somebody has tidied up
+            return set()
 
     def _of(self, process_id: str) -> Cgroup:
         return Cgroup(f"{self.folder}/{process_id}")
@@ -114,8 +116,6 @@ class Cgroups:
 
 def _try(folder: str) -> None:
     """Raises OSError if no cgroup can be made in the folder, or nothing started in one."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder)  # noqa: PTH102 - as everywhere in the keeper
     trial = Cgroup(f"{folder}/{_TRIAL}")
     trial.remove()  # of a keeper that was killed here
     descriptor = _make(trial)
@@ -128,5 +128,5 @@ def _try(folder: str) -> None:
 
 
 def _make(cgroup: Cgroup) -> int:
-    os.mkdir(cgroup.path)  # noqa: PTH102 - as everywhere in the keeper
+    os.makedirs(cgroup.path)  # noqa: PTH103 - as everywhere in the keeper; somebody may have removed the empty folder
     return os.open(cgroup.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

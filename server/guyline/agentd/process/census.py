@@ -40,8 +40,8 @@ class CensusTaker:
     def __init__(self, *, tasks: Tasks, look: Callable[[], dict[int, proc.Stat]] = proc.all_processes) -> None:
         self._tasks = tasks
         self._look = look
-        self._next: asyncio.Future[Census] | None = None
-        self._is_at_work = False
+        self._looking: asyncio.Task[Census] | None = None
+        self._waiting: asyncio.Task[Census] | None = None  # until the one before is done; who asks now gets this one
 
     async def take(self) -> Census:
         """Returns a census that was begun after this call. Cancelling is safe.
@@ -49,23 +49,16 @@ class CensusTaker:
         Raises:
             OSError: The kernel cannot be asked.
         """
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-        awaited = self._next
-        if not self._is_at_work:
-            self._is_at_work = True
-            self._tasks.start(self._work(), name="census")
-        return await asyncio.shield(awaited)
+        if self._waiting is None:
+            work = self._look_after(self._looking)
+            self._waiting = self._tasks.start(work, name="census", expected=OSError)
+        return await asyncio.shield(self._waiting)
 
-    async def _work(self) -> None:
+    async def _look_after(self, before: asyncio.Task[Census] | None) -> Census:
+        if before:
+            await asyncio.wait({before})
+        self._looking, self._waiting = self._waiting, None
         try:
-            while self._next:
-                awaited, self._next = self._next, None
-                try:
-                    awaited.set_result(Census(await asyncio.to_thread(self._look)))
-                except OSError as why:
-                    awaited.set_exception(why)
-                finally:
-                    awaited.cancel()  # for who asked when all this is over; one that is done stays as it is
+            return Census(await asyncio.to_thread(self._look))
         finally:
-            self._is_at_work = False
+            self._looking = None

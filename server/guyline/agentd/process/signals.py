@@ -156,8 +156,6 @@ class Signals:
         if cgroup := self._keeper.cgroup_of(process.process_id):
             try:
                 cgroup.kill()
-            except FileNotFoundError:
-                return  # nobody is left in it
             except OSError as why:
                 process.log.warning("a cgroup cannot be killed as a whole", problem=str(why))
 

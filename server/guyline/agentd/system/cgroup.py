@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 _MOST_BELOW = 1000
 """So many cgroups below one are looked at: a command may make any number, and looking must not take for ever."""
-_CANNOT_TELL = {errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EOPNOTSUPP}
-"""It is not there; was removed while it was open; its members have hidden it, or made it a threaded one."""
+_GONE = {errno.ENOENT, errno.ENODEV}  # not there; removed while it was open
+_CANNOT_TELL = {*_GONE, errno.EACCES, errno.EOPNOTSUPP}  # its members have hidden it, or made it a threaded one
 
 
 class Cgroup:
@@ -32,16 +32,17 @@ class Cgroup:
         return b"populated 1" in _read(f"{self.path}/cgroup.events")
 
     def kill(self) -> None:
-        """Sends SIGKILL to all that live in it, and to what they fork meanwhile.
+        """Sends SIGKILL to all that live in it, and to what they fork meanwhile. Fine if there is no such cgroup.
 
         Raises:
-            OSError: There is no such cgroup, or a member has made it one that cannot be killed as a whole.
+            OSError: A member has made it one that cannot be killed as a whole.
         """
-        file = os.open(f"{self.path}/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(file, b"1")
-        finally:
-            os.close(file)
+            with open(f"{self.path}/cgroup.kill", "wb", buffering=0) as file:  # noqa: PTH123 - as everywhere in the keeper
+                file.write(b"1")
+        except OSError as why:
+            if why.errno not in _GONE:
+                raise
 
     def remove(self) -> bool:
         """Removes it if nobody lives in it, and returns whether it is gone."""
@@ -108,5 +109,5 @@ def _is_removed(path: str) -> bool:
     try:
         os.rmdir(path)  # noqa: PTH106 - as everywhere in the keeper
     except OSError as why:
-        return why.errno in {errno.ENOENT, errno.ENODEV}
+        return why.errno in _GONE
     return True
