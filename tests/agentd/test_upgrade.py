@@ -194,6 +194,19 @@ async def test_a_shutdown_asked_for_during_an_upgrade_is_not_forgotten(agent: Ru
     assert "shutting down" in await asyncio.to_thread(agent.process.log)
 
 
+async def test_a_shutdown_that_is_seen_together_with_an_upgrade_is_not_forgotten(agent: RunningAgent) -> None:
+    """Its byte waits in the old code's pipe when the new code is executed."""
+    async with started(agent, StartRequest(argv=["sleep", "60"])) as (process, _):
+        os.kill(agent.keeper_pid, signal.SIGSTOP)  # so that it finds both when it goes on, the upgrade first
+        await agent.info.Upgrade(UpgradeRequest())
+        os.kill(agent.keeper_pid, signal.SIGTERM)
+        os.kill(agent.keeper_pid, signal.SIGCONT)
+        await asyncio.to_thread(proc.wait_until_dead, agent.keeper_pid)
+
+    assert not proc.is_alive(process.pid)
+    assert "upgrading the keeper" in await asyncio.to_thread(agent.process.log)
+
+
 async def test_another_environments_interpreter_takes_over(agent: RunningAgent) -> None:
     """The new version lies in an environment of its own, beside the old one: that is how it is tried out first."""
     folder = agent.process.folder / "venv"

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 MODULE = "guyline.agentd.keeper"
@@ -66,8 +67,16 @@ class Config(NamedTuple):
             os.close(file)
 
 
-def become_keeper(config: Config, *, interpreter: str = sys.executable, kept: list[int]) -> NoReturn:
+def become_keeper(
+    config: Config,
+    *,
+    interpreter: str = sys.executable,
+    kept: list[int],
+    unhandled: Callable[[], Iterable[int]] = tuple,
+) -> NoReturn:
     """Replaces this process's program by the keeper; pid, children and the descriptors named in ``kept`` stay.
+
+    ``unhandled`` says which signals the old program has caught and done nothing about yet; the new one gets them.
 
     Raises:
         OSError: The interpreter cannot be executed; nothing has changed.
@@ -78,6 +87,8 @@ def become_keeper(config: Config, *, interpreter: str = sys.executable, kept: li
         os.set_inheritable(descriptor, True)
     # A signal must find the old program's handlers or the new one's: in between it would be deadly, or lost to PID 1.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for number in unhandled():
+        os.kill(os.getpid(), number)  # waits, blocked, for whoever has handlers next
     try:
         os.execv(interpreter, [interpreter, "-m", MODULE, str(inherited[0]), config.state_dir])
     except OSError:

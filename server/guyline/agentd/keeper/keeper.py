@@ -214,8 +214,14 @@ class Keeper:
 
     # Signals.
 
+    def _caught(self) -> set[int]:
+        """The signals that came since the last look."""
+        with contextlib.suppress(BlockingIOError):
+            return set(os.read(self._signals, 65536))  # a pipe's size: all that can be in it
+        return set()
+
     def _on_signals(self) -> None:
-        numbers = set(os.read(self._signals, 512))
+        numbers = self._caught()
         if signal.SIGCHLD in numbers:
             for pid, status in self._commands.reap():
                 if pid == self._worker.pid:
@@ -282,8 +288,9 @@ class Keeper:
             worker=[interpreter, *self._config.worker[1:]],
         )
         assert config.table is not None and config.worker_socket is not None  # noqa: PT018 - for the type checker
+        kept = [descriptor for entry in entries for descriptor in entry.kept.values()]
         try:
-            become_keeper(config, interpreter=interpreter, kept=[d for entry in entries for d in entry.kept.values()])
+            become_keeper(config, interpreter=interpreter, kept=kept, unhandled=self._caught)
         except OSError as why:
             self._log.warning("upgrade failed, going on", error=str(why))
             m.close_all([config.table, config.worker_socket])
