@@ -2,14 +2,18 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import grpc.aio
 import pytest
 
 from guyline.agent.v1.process_pb2 import WHEN_FULL_DROP_OLDEST, WHEN_FULL_PAUSE
-from guyline.agent.v1.process_service_pb2 import AttachRequest, RunRequest, RunResponse
+from guyline.agent.v1.process_service_pb2 import AttachRequest, AttachResponse, RunRequest, RunResponse
+from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from tests.agentd.process.process_parts import (
     MIB,
     Followed,
+    Stream,
     attach,
     end,
     ended,
@@ -25,7 +29,8 @@ from tests.support.programs import noise
 
 SIZE = 48 * MIB
 BOUND = 16 * MIB  # the least with PAUSE
-IN_FLIGHT = 8 * MIB  # what gRPC, a socket and a pipe may hold besides, generously
+IN_FLIGHT = MIB  # what a window of 64 KiB, a socket and a pipe may hold besides
+FIXED_WINDOW = [("grpc.http2.bdp_probe", 0)]  # else gRPC takes ever more the longer a loaded machine needs to answer
 NOISY = program("noise", 31, SIZE)
 WHOLE = noise.digest(31, SIZE)
 
@@ -39,46 +44,51 @@ def digest(*parts: Followed) -> str:
 
 
 async def bytes_until_quiet(agent: RunningAgent, process_id: str) -> int:
-    """Follows without pacing until nothing comes any more; returns how much had been printed by then."""
+    """Follows without pacing until the process waits and nothing more comes; returns how much it had printed."""
     seen = await attach(
         agent,
         process_id,
         keepalive=seconds(200 * MS),
-        until=lambda followed: followed.messages[-1].control.HasField("keep_alive"),
+        until=lambda followed: _is_quiet(followed.messages[-1]),
     )
     return seen.messages[-1].offset
 
 
-@pytest.fixture
-async def paused(agent: RunningAgent) -> AsyncIterator[tuple[RunningAgent, "Stuck"]]:
-    """A process that waits, since the reader that paces it has taken one message and no more."""
-    stuck = Stuck(agent)
-    await stuck.begin()
-    yield agent, stuck
-    stuck.stream.cancel()
-    del stuck.stream  # pytest holds on to what a fixture has yielded, and a call to its connection
-    await end(agent, stuck.process_id)
+def _is_quiet(message: AttachResponse | RunResponse) -> bool:
+    """A pause before that is that of a process that was not given a processor yet."""
+    return message.control.HasField("keep_alive") and message.offset >= BOUND // 2
 
 
 class Stuck:
-    """A stream of Run that nobody reads, for now."""
+    """A stream of Run that has taken one message and that nobody reads, for now."""
 
-    def __init__(self, agent: RunningAgent) -> None:
-        start = to_start(NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND)
-        self.stream = agent.processes.Run(RunRequest(start=start))
-        self.first = RunResponse()
-
-    @property
-    def process_id(self) -> str:
-        return self.first.process.process_id
-
-    async def begin(self) -> None:
-        self.first = await anext(aiter(self.stream))
+    def __init__(self, stream: Stream, first: RunResponse) -> None:
+        self.stream = stream
+        self.first = first
+        self.process_id = first.process.process_id
 
     async def rest(self) -> Followed:
         followed = await follow(self.stream)
         followed.messages.insert(0, self.first)
         return followed
+
+
+@asynccontextmanager
+async def stuck_reader(agent: RunningAgent) -> AsyncIterator[Stuck]:
+    """Starts a noisy process and leaves its output lying, on a connection of its own that holds little of it."""
+    async with grpc.aio.insecure_channel(agent.address, FIXED_WINDOW) as channel:
+        start = to_start(NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND)
+        stream = ProcessServiceStub(channel).Run(RunRequest(start=start))
+        yield Stuck(stream, await anext(aiter(stream)))
+
+
+@pytest.fixture
+async def paused(agent: RunningAgent) -> AsyncIterator[tuple[RunningAgent, Stuck]]:
+    """A process that waits, since the reader that paces it has taken one message and no more."""
+    async with stuck_reader(agent) as stuck:
+        yield agent, stuck
+    del stuck.stream  # pytest holds on to what a fixture has yielded, and a call to its connection
+    await end(agent, stuck.process_id)
 
 
 async def test_a_process_waits_for_the_reader_that_paces_it_and_goes_on_with_it(
@@ -129,9 +139,8 @@ async def impatient() -> AsyncIterator[RunningAgent]:
 
 async def test_a_reader_that_does_not_come_back_no_longer_holds_the_process_up(impatient: RunningAgent) -> None:
     """A laptop that was closed must not stop a build for ever: from then on the oldest output makes room."""
-    stuck = Stuck(impatient)
-    await stuck.begin()
-    stuck.stream.cancel()
+    async with stuck_reader(impatient) as stuck:
+        stuck.stream.cancel()
 
     over = await ended(impatient, stuck.process_id)
 

@@ -178,11 +178,11 @@ async def test_the_ladder_ends_even_the_stubborn(shared_agent: RunningAgent) -> 
 
 async def test_the_ladder_stops_where_it_is_obeyed(shared_agent: RunningAgent) -> None:
     """Who ends at TERM is not killed: it may be saving its work."""
-    line = "trap '' INT; trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.01; done"
+    line = "trap '' INT; trap 'echo term; exit 3' TERM; echo up; sleep 60 & wait"
     async with started(shared_agent, line) as start:
         await attach(shared_agent, start.process_id, until=a_line)
 
-        answer = await send(shared_agent, start.process_id, 2, grace=seconds(400 * MS), wait=seconds(DEADLINE))
+        answer = await send(shared_agent, start.process_id, 2, grace=seconds(1), wait=seconds(DEADLINE))
         over = await attach(shared_agent, start.process_id)
 
     assert answer.process.exit.code == 3
