@@ -39,7 +39,7 @@ def to(agent: RunningAgent, *, on_absence: Callable[[bool], None] | None = None)
         credentials=Credentials(),
         metadata=(),
         patience=60,
-        connect_timeout=1,
+        connect_timeout=DEADLINE,
         on_absence=on_absence,
     )
 

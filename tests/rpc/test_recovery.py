@@ -196,7 +196,7 @@ async def test_a_call_whose_time_runs_out_is_logged_as_such(log: Log) -> None:
 
     async with serving(Puppet(handle=handle)) as served:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await served.processes.List(pb.ProcessServiceListRequest(), timeout=0.05)
+            await served.processes.List(pb.ProcessServiceListRequest(), timeout=1)
         line = await log.find("call ended")
 
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -39,7 +39,7 @@ from tests.agentd.process.process_parts import (
 )
 from tests.support import proc
 from tests.support.agent import RunningAgent
-from tests.support.clock import DEADLINE, MS, until
+from tests.support.clock import DEADLINE, until
 from tests.support.program import program
 from tests.support.programs import noise
 
@@ -134,7 +134,7 @@ async def test_without_descriptors_a_start_is_refused_and_works_again_later(agen
 async def test_a_keeper_without_descriptors_refuses_a_start(agent: RunningAgent) -> None:
     """The caller hears what is missing, instead of nothing at all."""
     with no_descriptor_left(agent.keeper_pid):
-        code = await agent.processes.Start(to_start("echo never"), timeout=1000 * MS).code()
+        code = await agent.processes.Start(to_start("echo never"), timeout=DEADLINE).code()
 
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
