@@ -165,6 +165,24 @@ async def test_a_stream_may_abort_by_itself_after_any_number_of_messages(log: Lo
     assert await log.find("call ended", code="DATA_LOSS", messages_out=messages)
 
 
+async def test_a_status_that_is_on_its_way_when_the_call_is_cut_is_the_one_in_the_log(log: Log) -> None:
+    """The caller has it: an operator who reads of CANCELLED would look for somebody who hung up."""
+
+    async def handle(context: Context) -> None:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()  # strikes while the status is being sent
+        await context.abort(grpc.StatusCode.DATA_LOSS, "mine")
+
+    async with serving(Puppet(handle=handle)) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.processes.List(pb.ProcessServiceListRequest())
+        line = await log.find("call ended")
+
+    assert caught.value.code() is grpc.StatusCode.DATA_LOSS
+    assert line["code"] == "DATA_LOSS"
+
+
 async def test_a_caller_that_hangs_up_cancels_its_handler_and_only_that(log: Log) -> None:
     """An abandoned stream must not run on, and its generator must be closed at once."""
     started, closed = asyncio.Event(), asyncio.Event()

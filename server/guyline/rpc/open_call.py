@@ -159,8 +159,9 @@ class OpenCall:
                 pass
             error = CutByShutdown()
         if isinstance(error, asyncio.CancelledError | grpc.aio.InternalError):
-            self.call.code = end_of_cancelled(self._context)
-            raise asyncio.CancelledError from error  # a failed write says the same: the caller has gone
+            # A failed write says the same: the caller has gone. A handler's own status may be on its way already.
+            self.call.code = self._own_code() or end_of_cancelled(self._context)
+            raise asyncio.CancelledError from error
         if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             failure = to_failure(error)
             if self.call.messages_in > 1:
@@ -168,8 +169,12 @@ class OpenCall:
             if isinstance(failure, CutByShutdown) and not self._sending:
                 await self._say_goodbye(failure.retry_after)
             await fail(self.call, self._context, failure, hop=self._rules.hop)
-        code: grpc.StatusCode | None = self._context.code()  # None if nobody has set one
-        self.call.code = code or grpc.StatusCode.OK
+        self.call.code = self._own_code() or grpc.StatusCode.OK
+
+    def _own_code(self) -> grpc.StatusCode | None:
+        """The one that the handler has set, if it has."""
+        code: grpc.StatusCode | None = self._context.code()
+        return code
 
     async def _say_goodbye(self, retry_after: float) -> None:
         message = self.method.retry(retry_after)
