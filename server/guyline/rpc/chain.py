@@ -60,6 +60,7 @@ class Chain:
         self.hop = hop
         self.is_draining = False
         self.open_calls: set[OpenCall] = set()
+        self.last_end = float("-inf")  # loop time at which the status of a call was last sent
         self._drained = asyncio.Event()
 
     def wrap(self, method: Method) -> WireHandler:
@@ -93,6 +94,7 @@ class Chain:
     def closed(self, call: OpenCall) -> None:
         """Forgets a call that is over."""
         self.open_calls.discard(call)
+        self.last_end = asyncio.get_running_loop().time()
         if self.is_draining and not self.open_calls:
             self._drained.set()
 

@@ -82,7 +82,6 @@ class RpcServer:
         self._router = _Router(self._chain)
         self._tls = tls
         self._ends_with_process = ends_with_process
-        self._has_cut = False  # some calls have just been told to come back
         self._server: grpc.aio.Server | None = None
 
     def __repr__(self) -> str:
@@ -123,8 +122,8 @@ class RpcServer:
         assert self._server is not None
         try:
             await self.drain()
-            if self._ends_with_process and self._has_cut:
-                await asyncio.sleep(_READ_WITHIN)
+            if self._ends_with_process:
+                await asyncio.sleep(self._chain.last_end + _READ_WITHIN - asyncio.get_running_loop().time())
         finally:
             if not self._ends_with_process:
                 await self._server.stop(None)
@@ -140,7 +139,6 @@ class RpcServer:
         if self._server is None or self._chain.is_draining:
             return
         self._chain.is_draining = True
-        self._has_cut = bool(self._chain.open_calls)
         self._router.draining.set()
         self._chain.cut(streams_only=True)
         if not await self._chain.drained(grace):
