@@ -37,16 +37,17 @@ def counted(stream: Stream, start: int, end: int) -> bytes:
 
 
 class Printer(threading.Thread):
-    """A process that prints numbers on one stream until it is told to stop."""
+    """A process that prints numbers on one stream until it is told to stop, but ``at_least`` so many bytes."""
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, outlet: Outlet, at_least: int) -> None:
         super().__init__()
         self.printed = 0
         self._outlet = outlet
+        self._at_least = at_least
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        while not self._stopped.is_set():
+        while self.printed < self._at_least or not self._stopped.is_set():
             length = 1000 + self.printed % 3001  # of no page's size
             self._outlet.print(counted(self._outlet.stream, self.printed, self.printed + length))
             self.printed += length
@@ -99,8 +100,8 @@ class Keeper:
 
 
 @contextmanager
-def printing(outlet: Outlet) -> Iterator[Printer]:
-    printer = Printer(outlet)
+def printing(outlet: Outlet, at_least: int = 0) -> Iterator[Printer]:
+    printer = Printer(outlet, at_least)
     printer.start()
     yield printer
     printer.stop()
@@ -114,7 +115,7 @@ def test_a_worker_killed_at_random_moments_loses_and_repeats_nothing(tmp_path: P
     shelf = Shelf(tmp_path, bound=4 * MIB, separate=True)
     with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
         keeper = Keeper(shelf, [stdout, stderr], missing, at_most=50_000)
-        with printing(stdout) as on_stdout, printing(stderr) as on_stderr:
+        with printing(stdout, shelf.bound) as on_stdout, printing(stderr) as on_stderr:
             for _ in range(KILLS):
                 keeper.outlive_a_worker(kill_after=random.uniform(0, LATEST_KILL))
             on_stdout.stop()

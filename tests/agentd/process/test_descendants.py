@@ -130,7 +130,8 @@ async def test_what_is_printed_after_the_exit_lands_in_the_journal(shared_agent:
 
 async def test_the_last_lines_of_a_process_substitution_come_before_the_end(shared_agent: RunningAgent) -> None:
     """bash does not wait for `> >(...)`: what it prints within a moment still belongs to the command."""
-    slow = "while read -r line; do sleep 0.02; echo got $line; done"
+    # A pause of 20 ms without a fork, which on a loaded machine takes longer than a moment.
+    slow = "exec 9<> <(:); while read -r line; do read -t 0.02 -u 9; echo got $line; done"
     for _ in range(5):
         over = await run(shared_agent, ["bash", "-c", f"exec > >({slow}); echo one; echo two; echo three; exit 6"])
 
