@@ -8,6 +8,7 @@ import grpc.aio
 import pytest
 
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.rpc import server
 from guyline.rpc.caller import Context
 from tests.rpc.serving import Puppet, Served, details, serving
 from tests.support.clock import DEADLINE
@@ -112,6 +113,24 @@ async def test_a_reader_that_has_stopped_reading_does_not_hold_the_server_up() -
         await served.server.drain(0.01)
 
         assert "0 calls" in repr(served.server)
+
+
+async def test_the_end_of_a_process_leaves_the_last_caller_time_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC drops what a client has not read once a write of its own meets the closed connection."""
+    monkeypatch.setattr(server, "_READ_WITHIN", 3600)
+    async with serving(ends_with_process=True) as served, asyncio.timeout(DEADLINE):
+        await served.processes.List(pb.ProcessServiceListRequest())
+        leaving = asyncio.create_task(served.server.__aexit__(None, None, None))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.processes.List(pb.ProcessServiceListRequest())
+        is_waiting = not leaving.done()
+        leaving.cancel()
+        monkeypatch.undo()
+        assert served.server._server
+        await served.server._server.stop(None)  # no process ends here
+
+    assert is_waiting
+    assert details(caught.value)[1].reason == "SHUTTING_DOWN"
 
 
 async def test_leaving_the_block_drains() -> None:

@@ -128,7 +128,7 @@ class RpcServer:
             if not self._ends_with_process:
                 await self._server.stop(None)
             elif isinstance(self.address, UnixAddress):
-                self.address.path.unlink(missing_ok=True)
+                await asyncio.to_thread(self.address.path.unlink, missing_ok=True)
 
     async def drain(self, grace: float = _DRAIN_SECONDS) -> None:
         """Ends serving: refuses new calls, ends streams with a time to come back, and lets unary calls finish.
