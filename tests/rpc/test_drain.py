@@ -10,7 +10,7 @@ import pytest
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.rpc import server
 from guyline.rpc.caller import Context
-from tests.rpc.serving import Puppet, Served, details, serving
+from tests.rpc.serving import Puppet, details, serving
 from tests.support.clock import DEADLINE
 
 
@@ -79,19 +79,6 @@ async def test_a_unary_call_that_takes_longer_than_the_grace_is_cut_and_may_have
     assert (info.reason, info.metadata["outcome"]) == ("SHUTTING_DOWN", "MAY_HAVE_RUN")
 
 
-async def held_while_draining(served: Served, started: asyncio.Event) -> None:
-    call = asyncio.ensure_future(served.processes.Start(pb.StartRequest()))
-    await started.wait()
-    draining = asyncio.create_task(served.server.drain())
-    await asyncio.sleep(0)  # lets it begin
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await served.processes.List(pb.ProcessServiceListRequest())
-    info = details(caught.value)[1]
-    assert (info.reason, info.metadata["outcome"]) == ("SHUTTING_DOWN", "NOT_STARTED")
-    call.cancel()
-    await draining
-
-
 async def test_a_new_call_while_draining_is_refused_as_not_started() -> None:
     """It can be repeated as it is, elsewhere or in a moment."""
     started = asyncio.Event()
@@ -101,7 +88,17 @@ async def test_a_new_call_while_draining_is_refused_as_not_started() -> None:
         await asyncio.Event().wait()
 
     async with serving(Puppet(handle=handle)) as served, asyncio.timeout(DEADLINE):
-        await held_while_draining(served, started)
+        call = asyncio.ensure_future(served.processes.Start(pb.StartRequest()))
+        await started.wait()
+        draining = asyncio.create_task(served.server.drain())
+        await asyncio.sleep(0)  # lets it begin
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.processes.List(pb.ProcessServiceListRequest())
+        call.cancel()
+        await draining
+
+    info = details(caught.value)[1]
+    assert (info.reason, info.metadata["outcome"]) == ("SHUTTING_DOWN", "NOT_STARTED")
 
 
 async def test_a_reader_that_has_stopped_reading_does_not_hold_the_server_up() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -38,6 +40,17 @@ async def _begun(look: Look, times: int) -> None:
             await asyncio.sleep(0.001)
 
 
+@asynccontextmanager
+async def one_under_way() -> AsyncIterator[tuple[Look, CensusTaker, "asyncio.Task[Census]"]]:
+    """A taker whose first census has begun, and who waits for it."""
+    look = Look()
+    async with Tasks() as tasks:
+        taker = CensusTaker(tasks=tasks, look=look)
+        first = asyncio.create_task(taker.take())
+        await _begun(look, 1)
+        yield look, taker, first
+
+
 async def test_a_census_knows_groups_and_sessions() -> None:
     """As the kernel says, of this process for one."""
     async with Tasks() as tasks:
@@ -52,11 +65,7 @@ async def test_a_census_knows_groups_and_sessions() -> None:
 
 async def test_all_who_ask_while_one_is_taken_share_the_next() -> None:
     """A thousand processes that are told to end cost two looks, not a thousand."""
-    look = Look()
-    async with Tasks() as tasks:
-        taker = CensusTaker(tasks=tasks, look=look)
-        first = asyncio.create_task(taker.take())
-        await _begun(look, 1)
+    async with one_under_way() as (look, taker, first):
         later = [asyncio.create_task(taker.take()) for _ in range(1000)]
         look.let_go(2)
         censuses = await asyncio.gather(*later)
@@ -68,11 +77,7 @@ async def test_all_who_ask_while_one_is_taken_share_the_next() -> None:
 
 async def test_one_that_has_begun_is_not_given_to_who_asks_then() -> None:
     """What the caller has just caused might be missing from it."""
-    look = Look()
-    async with Tasks() as tasks:
-        taker = CensusTaker(tasks=tasks, look=look)
-        first = asyncio.create_task(taker.take())
-        await _begun(look, 1)
+    async with one_under_way() as (look, taker, first):
         second = asyncio.create_task(taker.take())
         look.let_go()
         await first

@@ -23,13 +23,12 @@ class Watchdog:
 
     def __init__(self, keeper_pid: int) -> None:
         self._keeper_pid = keeper_pid
-        self._silent_since = 0.0  # loop time
+        self._silent_since = 0.0  # loop time; what lies before the first wait does not matter
         self._timer: asyncio.TimerHandle | None = None
 
     def waits(self) -> None:
         """Somebody waits for the keeper."""
         if self._timer is None:
-            self.heard()
             self._look_in(UNFREEZE_AFTER)
 
     def heard(self) -> None:
