@@ -5,6 +5,7 @@ import ctypes
 import os
 import select
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from tests.support.clock import DEADLINE
 
 _PR_SET_CHILD_SUBREAPER = 36
+_ENVIRONMENT_END = 51 - 3  # env_end is field 51 in proc_pid_stat(5); what follows the name begins with the third
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,33 @@ def is_alive(pid: int) -> bool:
 def marked(mark: str) -> list[int]:
     """Returns the running processes that have ``mark`` (``NAME=value``) in the environment they were started with."""
     wanted = mark.encode()
-    return [each.pid for each in everybody() if wanted in _environment(each.pid)]
+    return [each.pid for each in everybody() if wanted in environment(each.pid)]
 
 
-def _environment(pid: int) -> list[bytes]:
+def environment(pid: int) -> list[bytes]:
+    """Returns what it was started with, ``NAME=value`` each; nothing of who is gone or belongs to somebody else."""
+    file = Path(f"/proc/{pid}/environ")
+    latest = time.monotonic() + DEADLINE
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        while not (found := file.read_bytes()) and time.monotonic() < latest:
+            if not _is_executing(pid):  # any more: it may have been when its environment was read
+                found = file.read_bytes()
+                break
+            os.sched_yield()
     except OSError:  # it went, is a zombie, or belongs to somebody else
         return []
+    return found.split(b"\0")
+
+
+def _is_executing(pid: int) -> bool:
+    """Whether it is on its way from one program to the next: its environment is neither's then, but empty.
+
+    Raises:
+        OSError: It has no program: it is gone, a zombie, or the kernel's own.
+    """
+    Path(f"/proc/{pid}/exe").readlink()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[_ENVIRONMENT_END] == "0"
 
 
 def command_line(pid: int) -> str:
