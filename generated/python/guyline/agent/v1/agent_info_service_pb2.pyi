@@ -161,6 +161,10 @@ class Limits(_message.Message):
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CHUNK_BYTES_FIELD_NUMBER: _builtins.int
     SHUTDOWN_GRACE_FIELD_NUMBER: _builtins.int
+    MAX_CHAT_PROCESSES_FIELD_NUMBER: _builtins.int
+    MAX_FOLLOWERS_FIELD_NUMBER: _builtins.int
+    INPUT_BYTES_FIELD_NUMBER: _builtins.int
+    INPUT_QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     max_processes: _builtins.int
     """How many processes may run at once."""
     journal_bytes: _builtins.int
@@ -171,6 +175,14 @@ class Limits(_message.Message):
     """The largest request in bytes."""
     max_chunk_bytes: _builtins.int
     """The largest piece of output in one message."""
+    max_chat_processes: _builtins.int
+    """How many processes of one chat may run at once."""
+    max_followers: _builtins.int
+    """How many streams of output may be open at once."""
+    input_bytes: _builtins.int
+    """How much input may wait for one process to read it."""
+    input_quota_bytes: _builtins.int
+    """How much input may wait for all processes together."""
     @_builtins.property
     def ended_retention(self) -> _duration_pb2.Duration:
         """How long an ended process and its output are kept, unless the quota needs the room."""
@@ -194,10 +206,14 @@ class Limits(_message.Message):
         max_request_bytes: _builtins.int = ...,
         max_chunk_bytes: _builtins.int = ...,
         shutdown_grace: _duration_pb2.Duration | None = ...,
+        max_chat_processes: _builtins.int = ...,
+        max_followers: _builtins.int = ...,
+        input_bytes: _builtins.int = ...,
+        input_quota_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_retention", b"ended_retention", "key_retention", b"key_retention", "shutdown_grace", b"shutdown_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_retention", b"ended_retention", "journal_bytes", b"journal_bytes", "journal_quota_bytes", b"journal_quota_bytes", "key_retention", b"key_retention", "max_chunk_bytes", b"max_chunk_bytes", "max_processes", b"max_processes", "max_request_bytes", b"max_request_bytes", "shutdown_grace", b"shutdown_grace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_retention", b"ended_retention", "input_bytes", b"input_bytes", "input_quota_bytes", b"input_quota_bytes", "journal_bytes", b"journal_bytes", "journal_quota_bytes", b"journal_quota_bytes", "key_retention", b"key_retention", "max_chat_processes", b"max_chat_processes", "max_chunk_bytes", b"max_chunk_bytes", "max_followers", b"max_followers", "max_processes", b"max_processes", "max_request_bytes", b"max_request_bytes", "shutdown_grace", b"shutdown_grace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

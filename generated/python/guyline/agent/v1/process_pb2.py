@@ -26,35 +26,59 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eguyline/agent/v1/process.proto\x12\x10guyline.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x05\n\x07Process\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32\x1e.guyline.agent.v1.ProcessStateR\x05state\x12\x18\n\x07\x63ommand\x18\x03 \x01(\tR\x07\x63ommand\x12\x12\n\x04\x61rgv\x18\x04 \x03(\tR\x04\x61rgv\x12\x1c\n\tdirectory\x18\x05 \x01(\tR\tdirectory\x12\x17\n\x07\x63hat_id\x18\x06 \x01(\tR\x06\x63hatId\x12\x1e\n\nbackground\x18\x07 \x01(\x08R\nbackground\x12=\n\x0boutput_mode\x18\x08 \x01(\x0e\x32\x1c.guyline.agent.v1.OutputModeR\noutputMode\x12\x37\n\twhen_full\x18\t \x01(\x0e\x32\x1a.guyline.agent.v1.WhenFullR\x08whenFull\x12\x10\n\x03pid\x18\n \x01(\rR\x03pid\x12\x1a\n\x08sequence\x18\x0b \x01(\x04R\x08sequence\x12\x39\n\nstarted_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12!\n\x0coutput_bytes\x18\r \x01(\x04R\x0boutputBytes\x12\x1b\n\tkept_from\x18\x0e \x01(\x04R\x08keptFrom\x12\x1f\n\x0boutput_open\x18\x0f \x01(\x08R\noutputOpen\x12)\n\x10journal_degraded\x18\x10 \x01(\x08R\x0fjournalDegraded\x12*\n\x04\x65xit\x18\x11 \x01(\x0b\x32\x16.guyline.agent.v1.ExitR\x04\x65xit\x12\x1a\n\x08\x61\x62ridged\x18\x12 \x01(\x08R\x08\x61\x62ridged\"\xee\x03\n\x04\x45xit\x12\x14\n\x04\x63ode\x18\x01 \x01(\x05H\x00R\x04\x63ode\x12\x18\n\x06signal\x18\x02 \x01(\x05H\x00R\x06signal\x12\x38\n\x07unknown\x18\x03 \x01(\x0e\x32\x1c.guyline.agent.v1.UnknownEndH\x00R\x07unknown\x12\x34\n\x08\x65nded_by\x18\x04 \x01(\x0e\x32\x19.guyline.agent.v1.EndedByR\x07\x65ndedBy\x12\x35\n\x08\x65nded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12\x34\n\x08user_cpu\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07userCpu\x12\x38\n\nsystem_cpu\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\tsystemCpu\x12*\n\x11peak_memory_bytes\x18\x08 \x01(\x04R\x0fpeakMemoryBytes\x12\x1f\n\x0b\x63ore_dumped\x18\t \x01(\x08R\ncoreDumped\x12H\n\x10\x64\x65scendants_left\x18\n \x03(\x0e\x32\x1d.guyline.agent.v1.DescendantsR\x0f\x64\x65scendantsLeftB\x08\n\x06status\"f\n\tOutputRun\x12\x36\n\x06stream\x18\x01 \x01(\x0e\x32\x1e.guyline.agent.v1.OutputStreamR\x06stream\x12!\n\x0clength_bytes\x18\x02 \x01(\x04R\x0blengthBytes\"_\n\nOutputTime\x12\x16\n\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x39\n\nprinted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tprintedAt\"a\n\x0eIdempotencyKey\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\x12\x39\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt*}\n\x0cProcessState\x12\x1d\n\x19PROCESS_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15PROCESS_STATE_RUNNING\x10\x01\x12\x18\n\x14PROCESS_STATE_EXITED\x10\x02\x12\x19\n\x15PROCESS_STATE_UNKNOWN\x10\x03*b\n\nUnknownEnd\x12\x1b\n\x17UNKNOWN_END_UNSPECIFIED\x10\x00\x12\x1b\n\x17UNKNOWN_END_KEEPER_LOST\x10\x01\x12\x1a\n\x16UNKNOWN_END_AGENT_LOST\x10\x02*\x93\x01\n\x07\x45ndedBy\x12\x18\n\x14\x45NDED_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDED_BY_ITSELF\x10\x01\x12\x13\n\x0f\x45NDED_BY_CALLER\x10\x02\x12\x17\n\x13\x45NDED_BY_TIME_LIMIT\x10\x03\x12\x12\n\x0e\x45NDED_BY_AGENT\x10\x04\x12\x17\n\x13\x45NDED_BY_OOM_KILLER\x10\x05*r\n\x0b\x44\x65scendants\x12\x1b\n\x17\x44\x45SCENDANTS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x45SCENDANTS_GROUP\x10\x01\x12\x17\n\x13\x44\x45SCENDANTS_SESSION\x10\x02\x12\x16\n\x12\x44\x45SCENDANTS_CGROUP\x10\x03*[\n\nOutputMode\x12\x1b\n\x17OUTPUT_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_MODE_MERGED\x10\x01\x12\x18\n\x14OUTPUT_MODE_SEPARATE\x10\x02*U\n\x08WhenFull\x12\x19\n\x15WHEN_FULL_UNSPECIFIED\x10\x00\x12\x19\n\x15WHEN_FULL_DROP_OLDEST\x10\x01\x12\x13\n\x0fWHEN_FULL_PAUSE\x10\x02*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eguyline/agent/v1/process.proto\x12\x10guyline.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x08\n\x07Process\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32\x1e.guyline.agent.v1.ProcessStateR\x05state\x12\x18\n\x07\x63ommand\x18\x03 \x01(\tR\x07\x63ommand\x12\x12\n\x04\x61rgv\x18\x04 \x03(\tR\x04\x61rgv\x12\x1c\n\tdirectory\x18\x05 \x01(\tR\tdirectory\x12\x17\n\x07\x63hat_id\x18\x06 \x01(\tR\x06\x63hatId\x12\x1e\n\nbackground\x18\x07 \x01(\x08R\nbackground\x12=\n\x0boutput_mode\x18\x08 \x01(\x0e\x32\x1c.guyline.agent.v1.OutputModeR\noutputMode\x12\x37\n\twhen_full\x18\t \x01(\x0e\x32\x1a.guyline.agent.v1.WhenFullR\x08whenFull\x12\x10\n\x03pid\x18\n \x01(\rR\x03pid\x12\x1a\n\x08sequence\x18\x0b \x01(\x04R\x08sequence\x12\x39\n\nstarted_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12!\n\x0coutput_bytes\x18\r \x01(\x04R\x0boutputBytes\x12\x1b\n\tkept_from\x18\x0e \x01(\x04R\x08keptFrom\x12\x1f\n\x0boutput_open\x18\x0f \x01(\x08R\noutputOpen\x12)\n\x10journal_degraded\x18\x10 \x01(\x08R\x0fjournalDegraded\x12*\n\x04\x65xit\x18\x11 \x01(\x0b\x32\x16.guyline.agent.v1.ExitR\x04\x65xit\x12\x1a\n\x08\x61\x62ridged\x18\x12 \x01(\x08R\x08\x61\x62ridged\x12=\n\x06labels\x18\x13 \x03(\x0b\x32%.guyline.agent.v1.Process.LabelsEntryR\x06labels\x12-\n\x05input\x18\x14 \x01(\x0b\x32\x17.guyline.agent.v1.InputR\x05input\x12:\n\x08terminal\x18\x15 \x01(\x0b\x32\x1e.guyline.agent.v1.TerminalSizeR\x08terminal\x12=\n\x0btime_limits\x18\x16 \x01(\x0b\x32\x1c.guyline.agent.v1.TimeLimitsR\ntimeLimits\x12\x33\n\x06struck\x18\x17 \x01(\x0e\x32\x1b.guyline.agent.v1.TimeLimitR\x06struck\x12\x12\n\x04user\x18\x18 \x01(\tR\x04user\x12-\n\x05usage\x18\x19 \x01(\x0b\x32\x17.guyline.agent.v1.UsageR\x05usage\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x95\x01\n\x05Input\x12/\n\x04mode\x18\x01 \x01(\x0e\x32\x1b.guyline.agent.v1.InputModeR\x04mode\x12\x1f\n\x0bnext_offset\x18\x02 \x01(\x04R\nnextOffset\x12!\n\x0cpassed_bytes\x18\x03 \x01(\x04R\x0bpassedBytes\x12\x17\n\x07is_open\x18\x04 \x01(\x08R\x06isOpen\"<\n\x0cTerminalSize\x12\x18\n\x07\x63olumns\x18\x01 \x01(\rR\x07\x63olumns\x12\x12\n\x04rows\x18\x02 \x01(\rR\x04rows\"\xb0\x01\n\nTimeLimits\x12\x33\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12<\n\x0cidle_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bidleTimeout\x12/\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05grace\"u\n\x05Usage\x12+\n\x03\x63pu\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x63pu\x12!\n\x0cmemory_bytes\x18\x02 \x01(\x04R\x0bmemoryBytes\x12\x1c\n\tprocesses\x18\x03 \x01(\rR\tprocesses\"\xaa\x04\n\x04\x45xit\x12\x14\n\x04\x63ode\x18\x01 \x01(\x05H\x00R\x04\x63ode\x12\x18\n\x06signal\x18\x02 \x01(\x05H\x00R\x06signal\x12\x38\n\x07unknown\x18\x03 \x01(\x0e\x32\x1c.guyline.agent.v1.UnknownEndH\x00R\x07unknown\x12\x34\n\x08\x65nded_by\x18\x04 \x01(\x0e\x32\x19.guyline.agent.v1.EndedByR\x07\x65ndedBy\x12\x35\n\x08\x65nded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12\x34\n\x08user_cpu\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07userCpu\x12\x38\n\nsystem_cpu\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\tsystemCpu\x12*\n\x11peak_memory_bytes\x18\x08 \x01(\x04R\x0fpeakMemoryBytes\x12\x1f\n\x0b\x63ore_dumped\x18\t \x01(\x08R\ncoreDumped\x12H\n\x10\x64\x65scendants_left\x18\n \x03(\x0e\x32\x1d.guyline.agent.v1.DescendantsR\x0f\x64\x65scendantsLeft\x12:\n\ntime_limit\x18\x0b \x01(\x0e\x32\x1b.guyline.agent.v1.TimeLimitR\ttimeLimitB\x08\n\x06status\"f\n\tOutputRun\x12\x36\n\x06stream\x18\x01 \x01(\x0e\x32\x1e.guyline.agent.v1.OutputStreamR\x06stream\x12!\n\x0clength_bytes\x18\x02 \x01(\x04R\x0blengthBytes\"_\n\nOutputTime\x12\x16\n\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x39\n\nprinted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tprintedAt\"a\n\x0eIdempotencyKey\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\x12\x39\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\"\xb9\x02\n\nPrivileges\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n\x05group\x18\x02 \x01(\tR\x05group\x12\x19\n\x05umask\x18\x03 \x01(\rH\x00R\x05umask\x88\x01\x01\x12\x17\n\x04nice\x18\x04 \x01(\x05H\x01R\x04nice\x88\x01\x01\x12 \n\toom_score\x18\x05 \x01(\x05H\x02R\x08oomScore\x88\x01\x01\x12H\n\x0fresource_limits\x18\x06 \x03(\x0b\x32\x1f.guyline.agent.v1.ResourceLimitR\x0eresourceLimits\x12@\n\x0cgroup_limits\x18\x07 \x01(\x0b\x32\x1d.guyline.agent.v1.GroupLimitsR\x0bgroupLimitsB\x08\n\x06_umaskB\x07\n\x05_niceB\x0c\n\n_oom_score\"\x8b\x01\n\rResourceLimit\x12\x36\n\x08resource\x18\x01 \x01(\x0e\x32\x1a.guyline.agent.v1.ResourceR\x08resource\x12\x17\n\x04soft\x18\x02 \x01(\x04H\x00R\x04soft\x88\x01\x01\x12\x17\n\x04hard\x18\x03 \x01(\x04H\x01R\x04hard\x88\x01\x01\x42\x07\n\x05_softB\x07\n\x05_hard\"X\n\x0bGroupLimits\x12!\n\x0cmemory_bytes\x18\x01 \x01(\x04R\x0bmemoryBytes\x12\x12\n\x04\x63pus\x18\x02 \x01(\x01R\x04\x63pus\x12\x12\n\x04pids\x18\x03 \x01(\rR\x04pids*j\n\tInputMode\x12\x1a\n\x16INPUT_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fINPUT_MODE_NONE\x10\x01\x12\x13\n\x0fINPUT_MODE_PIPE\x10\x02\x12\x17\n\x13INPUT_MODE_TERMINAL\x10\x03*y\n\tTimeLimit\x12\x1a\n\x16TIME_LIMIT_UNSPECIFIED\x10\x00\x12\x16\n\x12TIME_LIMIT_TIMEOUT\x10\x01\x12\x1b\n\x17TIME_LIMIT_IDLE_TIMEOUT\x10\x02\x12\x1b\n\x17TIME_LIMIT_DETACH_AFTER\x10\x03*}\n\x0cProcessState\x12\x1d\n\x19PROCESS_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15PROCESS_STATE_RUNNING\x10\x01\x12\x18\n\x14PROCESS_STATE_EXITED\x10\x02\x12\x19\n\x15PROCESS_STATE_UNKNOWN\x10\x03*b\n\nUnknownEnd\x12\x1b\n\x17UNKNOWN_END_UNSPECIFIED\x10\x00\x12\x1b\n\x17UNKNOWN_END_KEEPER_LOST\x10\x01\x12\x1a\n\x16UNKNOWN_END_AGENT_LOST\x10\x02*\x93\x01\n\x07\x45ndedBy\x12\x18\n\x14\x45NDED_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDED_BY_ITSELF\x10\x01\x12\x13\n\x0f\x45NDED_BY_CALLER\x10\x02\x12\x17\n\x13\x45NDED_BY_TIME_LIMIT\x10\x03\x12\x12\n\x0e\x45NDED_BY_AGENT\x10\x04\x12\x17\n\x13\x45NDED_BY_OOM_KILLER\x10\x05*r\n\x0b\x44\x65scendants\x12\x1b\n\x17\x44\x45SCENDANTS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x45SCENDANTS_GROUP\x10\x01\x12\x17\n\x13\x44\x45SCENDANTS_SESSION\x10\x02\x12\x16\n\x12\x44\x45SCENDANTS_CGROUP\x10\x03*[\n\nOutputMode\x12\x1b\n\x17OUTPUT_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_MODE_MERGED\x10\x01\x12\x18\n\x14OUTPUT_MODE_SEPARATE\x10\x02*U\n\x08WhenFull\x12\x19\n\x15WHEN_FULL_UNSPECIFIED\x10\x00\x12\x19\n\x15WHEN_FULL_DROP_OLDEST\x10\x01\x12\x13\n\x0fWHEN_FULL_PAUSE\x10\x02*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02*\xf1\x01\n\x08Resource\x12\x18\n\x14RESOURCE_UNSPECIFIED\x10\x00\x12\x10\n\x0cRESOURCE_CPU\x10\x01\x12\x16\n\x12RESOURCE_FILE_SIZE\x10\x02\x12\x11\n\rRESOURCE_DATA\x10\x03\x12\x12\n\x0eRESOURCE_STACK\x10\x04\x12\x11\n\rRESOURCE_CORE\x10\x05\x12\x17\n\x13RESOURCE_OPEN_FILES\x10\x06\x12\x1a\n\x16RESOURCE_ADDRESS_SPACE\x10\x07\x12\x16\n\x12RESOURCE_PROCESSES\x10\x08\x12\x1a\n\x16RESOURCE_LOCKED_MEMORY\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'guyline.agent.v1.process_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROCESSSTATE']._serialized_start=1581
-  _globals['_PROCESSSTATE']._serialized_end=1706
-  _globals['_UNKNOWNEND']._serialized_start=1708
-  _globals['_UNKNOWNEND']._serialized_end=1806
-  _globals['_ENDEDBY']._serialized_start=1809
-  _globals['_ENDEDBY']._serialized_end=1956
-  _globals['_DESCENDANTS']._serialized_start=1958
-  _globals['_DESCENDANTS']._serialized_end=2072
-  _globals['_OUTPUTMODE']._serialized_start=2074
-  _globals['_OUTPUTMODE']._serialized_end=2165
-  _globals['_WHENFULL']._serialized_start=2167
-  _globals['_WHENFULL']._serialized_end=2252
-  _globals['_OUTPUTSTREAM']._serialized_start=2254
-  _globals['_OUTPUTSTREAM']._serialized_end=2351
+  _globals['_PROCESS_LABELSENTRY']._loaded_options = None
+  _globals['_PROCESS_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_INPUTMODE']._serialized_start=3113
+  _globals['_INPUTMODE']._serialized_end=3219
+  _globals['_TIMELIMIT']._serialized_start=3221
+  _globals['_TIMELIMIT']._serialized_end=3342
+  _globals['_PROCESSSTATE']._serialized_start=3344
+  _globals['_PROCESSSTATE']._serialized_end=3469
+  _globals['_UNKNOWNEND']._serialized_start=3471
+  _globals['_UNKNOWNEND']._serialized_end=3569
+  _globals['_ENDEDBY']._serialized_start=3572
+  _globals['_ENDEDBY']._serialized_end=3719
+  _globals['_DESCENDANTS']._serialized_start=3721
+  _globals['_DESCENDANTS']._serialized_end=3835
+  _globals['_OUTPUTMODE']._serialized_start=3837
+  _globals['_OUTPUTMODE']._serialized_end=3928
+  _globals['_WHENFULL']._serialized_start=3930
+  _globals['_WHENFULL']._serialized_end=4015
+  _globals['_OUTPUTSTREAM']._serialized_start=4017
+  _globals['_OUTPUTSTREAM']._serialized_end=4114
+  _globals['_RESOURCE']._serialized_start=4117
+  _globals['_RESOURCE']._serialized_end=4358
   _globals['_PROCESS']._serialized_start=118
-  _globals['_PROCESS']._serialized_end=782
-  _globals['_EXIT']._serialized_start=785
-  _globals['_EXIT']._serialized_end=1279
-  _globals['_OUTPUTRUN']._serialized_start=1281
-  _globals['_OUTPUTRUN']._serialized_end=1383
-  _globals['_OUTPUTTIME']._serialized_start=1385
-  _globals['_OUTPUTTIME']._serialized_end=1480
-  _globals['_IDEMPOTENCYKEY']._serialized_start=1482
-  _globals['_IDEMPOTENCYKEY']._serialized_end=1579
+  _globals['_PROCESS']._serialized_end=1194
+  _globals['_PROCESS_LABELSENTRY']._serialized_start=1137
+  _globals['_PROCESS_LABELSENTRY']._serialized_end=1194
+  _globals['_INPUT']._serialized_start=1197
+  _globals['_INPUT']._serialized_end=1346
+  _globals['_TERMINALSIZE']._serialized_start=1348
+  _globals['_TERMINALSIZE']._serialized_end=1408
+  _globals['_TIMELIMITS']._serialized_start=1411
+  _globals['_TIMELIMITS']._serialized_end=1587
+  _globals['_USAGE']._serialized_start=1589
+  _globals['_USAGE']._serialized_end=1706
+  _globals['_EXIT']._serialized_start=1709
+  _globals['_EXIT']._serialized_end=2263
+  _globals['_OUTPUTRUN']._serialized_start=2265
+  _globals['_OUTPUTRUN']._serialized_end=2367
+  _globals['_OUTPUTTIME']._serialized_start=2369
+  _globals['_OUTPUTTIME']._serialized_end=2464
+  _globals['_IDEMPOTENCYKEY']._serialized_start=2466
+  _globals['_IDEMPOTENCYKEY']._serialized_end=2563
+  _globals['_PRIVILEGES']._serialized_start=2566
+  _globals['_PRIVILEGES']._serialized_end=2879
+  _globals['_RESOURCELIMIT']._serialized_start=2882
+  _globals['_RESOURCELIMIT']._serialized_end=3021
+  _globals['_GROUPLIMITS']._serialized_start=3023
+  _globals['_GROUPLIMITS']._serialized_end=3111
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,66 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _InputMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InputModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InputMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INPUT_MODE_UNSPECIFIED: _InputMode.ValueType  # 0
+    """As NONE; with a terminal, the terminal."""
+    INPUT_MODE_NONE: _InputMode.ValueType  # 1
+    """The null device: reading finds the end at once."""
+    INPUT_MODE_PIPE: _InputMode.ValueType  # 2
+    """A pipe, to be written with WriteInput. It stays open until somebody says `eof`, whatever becomes
+    of those who write.
+    """
+    INPUT_MODE_TERMINAL: _InputMode.ValueType  # 3
+    """The terminal. Only told: ask for one by `terminal`."""
+
+class InputMode(_InputMode, metaclass=_InputModeEnumTypeWrapper):
+    """What a process has for standard input."""
+
+INPUT_MODE_UNSPECIFIED: InputMode.ValueType  # 0
+"""As NONE; with a terminal, the terminal."""
+INPUT_MODE_NONE: InputMode.ValueType  # 1
+"""The null device: reading finds the end at once."""
+INPUT_MODE_PIPE: InputMode.ValueType  # 2
+"""A pipe, to be written with WriteInput. It stays open until somebody says `eof`, whatever becomes
+of those who write.
+"""
+INPUT_MODE_TERMINAL: InputMode.ValueType  # 3
+"""The terminal. Only told: ask for one by `terminal`."""
+Global___InputMode: _TypeAlias = InputMode  # noqa: Y015
+
+class _TimeLimit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TimeLimitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeLimit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIME_LIMIT_UNSPECIFIED: _TimeLimit.ValueType  # 0
+    """None."""
+    TIME_LIMIT_TIMEOUT: _TimeLimit.ValueType  # 1
+    """`timeout`: it ran for too long."""
+    TIME_LIMIT_IDLE_TIMEOUT: _TimeLimit.ValueType  # 2
+    """`idle_timeout`: it printed nothing for too long."""
+    TIME_LIMIT_DETACH_AFTER: _TimeLimit.ValueType  # 3
+    """`detach_after` of a call: the call returned, the process goes on."""
+
+class TimeLimit(_TimeLimit, metaclass=_TimeLimitEnumTypeWrapper):
+    """A limit of time, by name."""
+
+TIME_LIMIT_UNSPECIFIED: TimeLimit.ValueType  # 0
+"""None."""
+TIME_LIMIT_TIMEOUT: TimeLimit.ValueType  # 1
+"""`timeout`: it ran for too long."""
+TIME_LIMIT_IDLE_TIMEOUT: TimeLimit.ValueType  # 2
+"""`idle_timeout`: it printed nothing for too long."""
+TIME_LIMIT_DETACH_AFTER: TimeLimit.ValueType  # 3
+"""`detach_after` of a call: the call returned, the process goes on."""
+Global___TimeLimit: _TypeAlias = TimeLimit  # noqa: Y015
+
 class _ProcessState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -221,6 +281,58 @@ OUTPUT_STREAM_STDERR: OutputStream.ValueType  # 2
 """Standard error."""
 Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
 
+class _Resource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESOURCE_UNSPECIFIED: _Resource.ValueType  # 0
+    """Never valid."""
+    RESOURCE_CPU: _Resource.ValueType  # 1
+    """CPU time in seconds."""
+    RESOURCE_FILE_SIZE: _Resource.ValueType  # 2
+    """The largest file in bytes."""
+    RESOURCE_DATA: _Resource.ValueType  # 3
+    """The data segment in bytes."""
+    RESOURCE_STACK: _Resource.ValueType  # 4
+    """The stack in bytes."""
+    RESOURCE_CORE: _Resource.ValueType  # 5
+    """A core file in bytes."""
+    RESOURCE_OPEN_FILES: _Resource.ValueType  # 6
+    """Open descriptors."""
+    RESOURCE_ADDRESS_SPACE: _Resource.ValueType  # 7
+    """The address space in bytes."""
+    RESOURCE_PROCESSES: _Resource.ValueType  # 8
+    """Processes of the user."""
+    RESOURCE_LOCKED_MEMORY: _Resource.ValueType  # 9
+    """Locked memory in bytes."""
+
+class Resource(_Resource, metaclass=_ResourceEnumTypeWrapper):
+    """What setrlimit(2) limits."""
+
+RESOURCE_UNSPECIFIED: Resource.ValueType  # 0
+"""Never valid."""
+RESOURCE_CPU: Resource.ValueType  # 1
+"""CPU time in seconds."""
+RESOURCE_FILE_SIZE: Resource.ValueType  # 2
+"""The largest file in bytes."""
+RESOURCE_DATA: Resource.ValueType  # 3
+"""The data segment in bytes."""
+RESOURCE_STACK: Resource.ValueType  # 4
+"""The stack in bytes."""
+RESOURCE_CORE: Resource.ValueType  # 5
+"""A core file in bytes."""
+RESOURCE_OPEN_FILES: Resource.ValueType  # 6
+"""Open descriptors."""
+RESOURCE_ADDRESS_SPACE: Resource.ValueType  # 7
+"""The address space in bytes."""
+RESOURCE_PROCESSES: Resource.ValueType  # 8
+"""Processes of the user."""
+RESOURCE_LOCKED_MEMORY: Resource.ValueType  # 9
+"""Locked memory in bytes."""
+Global___Resource: _TypeAlias = Resource  # noqa: Y015
+
 @_typing.final
 class Process(_message.Message):
     """A command that the agent started, or what is left of it.
@@ -229,6 +341,26 @@ class Process(_message.Message):
     """
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -248,6 +380,13 @@ class Process(_message.Message):
     JOURNAL_DEGRADED_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
     ABRIDGED_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    TIME_LIMITS_FIELD_NUMBER: _builtins.int
+    STRUCK_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """Names it in every call, unique for all time. A UUID in its canonical form."""
     state: Global___ProcessState.ValueType
@@ -282,6 +421,10 @@ class Process(_message.Message):
     """Whether `command` and `argv` are cut to 1 KiB in all: in lists. Start, Run, Attach and Signal
     give them whole.
     """
+    struck: Global___TimeLimit.ValueType
+    """The limit that has struck: signals to end it are under way, or have ended it."""
+    user: _builtins.str
+    """The user it was started as. Empty: the agent's own."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The program and its arguments as they were executed; of a command line `sh -c COMMAND`."""
@@ -293,6 +436,26 @@ class Process(_message.Message):
     @_builtins.property
     def exit(self) -> Global___Exit:
         """How it ended. Unset while it runs."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As given at its start."""
+
+    @_builtins.property
+    def input(self) -> Global___Input:
+        """What its standard input is, and how much it was given."""
+
+    @_builtins.property
+    def terminal(self) -> Global___TerminalSize:
+        """The size of its terminal as it is now. Unset: it has none."""
+
+    @_builtins.property
+    def time_limits(self) -> Global___TimeLimits:
+        """When it will be ended, and what for."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """How much it uses now, with its descendants. Only in lists that asked for it, while it runs."""
 
     def __init__(
         self,
@@ -315,14 +478,156 @@ class Process(_message.Message):
         journal_degraded: _builtins.bool = ...,
         exit: Global___Exit | None = ...,
         abridged: _builtins.bool = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        input: Global___Input | None = ...,
+        terminal: Global___TerminalSize | None = ...,
+        time_limits: Global___TimeLimits | None = ...,
+        struck: Global___TimeLimit.ValueType = ...,
+        user: _builtins.str = ...,
+        usage: Global___Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["exit", b"exit", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exit", b"exit", "input", b"input", "started_at", b"started_at", "terminal", b"terminal", "time_limits", b"time_limits", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abridged", b"abridged", "argv", b"argv", "background", b"background", "chat_id", b"chat_id", "command", b"command", "directory", b"directory", "exit", b"exit", "journal_degraded", b"journal_degraded", "kept_from", b"kept_from", "output_bytes", b"output_bytes", "output_mode", b"output_mode", "output_open", b"output_open", "pid", b"pid", "process_id", b"process_id", "sequence", b"sequence", "started_at", b"started_at", "state", b"state", "when_full", b"when_full"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abridged", b"abridged", "argv", b"argv", "background", b"background", "chat_id", b"chat_id", "command", b"command", "directory", b"directory", "exit", b"exit", "input", b"input", "journal_degraded", b"journal_degraded", "kept_from", b"kept_from", "labels", b"labels", "output_bytes", b"output_bytes", "output_mode", b"output_mode", "output_open", b"output_open", "pid", b"pid", "process_id", b"process_id", "sequence", b"sequence", "started_at", b"started_at", "state", b"state", "struck", b"struck", "terminal", b"terminal", "time_limits", b"time_limits", "usage", b"usage", "user", b"user", "when_full", b"when_full"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Process: _TypeAlias = Process  # noqa: Y015
+
+@_typing.final
+class Input(_message.Message):
+    """What a process reads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    PASSED_BYTES_FIELD_NUMBER: _builtins.int
+    IS_OPEN_FIELD_NUMBER: _builtins.int
+    mode: Global___InputMode.ValueType
+    """Where from."""
+    next_offset: _builtins.int
+    """How much was accepted: the offset at which the next byte goes in."""
+    passed_bytes: _builtins.int
+    """How much of that has been passed to the process. What lies between waits for it to read."""
+    is_open: _builtins.bool
+    """Whether more is accepted. A pipe is closed by `eof`, by the process itself, and by its end."""
+    def __init__(
+        self,
+        *,
+        mode: Global___InputMode.ValueType = ...,
+        next_offset: _builtins.int = ...,
+        passed_bytes: _builtins.int = ...,
+        is_open: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_open", b"is_open", "mode", b"mode", "next_offset", b"next_offset", "passed_bytes", b"passed_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Input: _TypeAlias = Input  # noqa: Y015
+
+@_typing.final
+class TerminalSize(_message.Message):
+    """How large a terminal is, in characters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    columns: _builtins.int
+    """1 to 10,000."""
+    rows: _builtins.int
+    """1 to 10,000."""
+    def __init__(
+        self,
+        *,
+        columns: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TerminalSize: _TypeAlias = TerminalSize  # noqa: Y015
+
+@_typing.final
+class TimeLimits(_message.Message):
+    """When a process is ended by the agent. All of these count from its start, or its last output, in
+    time that the machine was awake: neither a clock that is set nor a suspended laptop makes one
+    strike. They hold over restarts of the agent's worker.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Ends it after so long. 1 ms to 30 days. Unset: never."""
+
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """Ends it once it has printed nothing for so long. 1 ms to 30 days. Input does not count, nor does
+        time in which it waits for its reader (PAUSE). Unset: never.
+        """
+
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """How long it has after the first signal, SIGTERM to all that came of it, until SIGKILL. Up to 10
+        min; unset: 5 s.
+        """
+
+    def __init__(
+        self,
+        *,
+        timeout: _duration_pb2.Duration | None = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
+        grace: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "idle_timeout", b"idle_timeout", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "idle_timeout", b"idle_timeout", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeLimits: _TypeAlias = TimeLimits  # noqa: Y015
+
+@_typing.final
+class Usage(_message.Message):
+    """What a process and its descendants use at a moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CPU_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    memory_bytes: _builtins.int
+    """Memory they hold: their resident sets, what they share counted once for each."""
+    processes: _builtins.int
+    """How many they are."""
+    @_builtins.property
+    def cpu(self) -> _duration_pb2.Duration:
+        """CPU time used so far, by those that live."""
+
+    def __init__(
+        self,
+        *,
+        cpu: _duration_pb2.Duration | None = ...,
+        memory_bytes: _builtins.int = ...,
+        processes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "memory_bytes", b"memory_bytes", "processes", b"processes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Exit(_message.Message):
@@ -340,6 +645,7 @@ class Exit(_message.Message):
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     CORE_DUMPED_FIELD_NUMBER: _builtins.int
     DESCENDANTS_LEFT_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """It exited by itself with this code, 0 to 255."""
     signal: _builtins.int
@@ -354,6 +660,8 @@ class Exit(_message.Message):
     """
     core_dumped: _builtins.bool
     """Whether a core file was written."""
+    time_limit: Global___TimeLimit.ValueType
+    """The limit that brought its end about. Only with ENDED_BY_TIME_LIMIT."""
     @_builtins.property
     def ended_at(self) -> _timestamp_pb2.Timestamp:
         """When its end was seen."""
@@ -383,10 +691,11 @@ class Exit(_message.Message):
         peak_memory_bytes: _builtins.int = ...,
         core_dumped: _builtins.bool = ...,
         descendants_left: _abc.Iterable[Global___Descendants.ValueType] | None = ...,
+        time_limit: Global___TimeLimit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "ended_at", b"ended_at", "signal", b"signal", "status", b"status", "system_cpu", b"system_cpu", "unknown", b"unknown", "user_cpu", b"user_cpu"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "core_dumped", b"core_dumped", "descendants_left", b"descendants_left", "ended_at", b"ended_at", "ended_by", b"ended_by", "peak_memory_bytes", b"peak_memory_bytes", "signal", b"signal", "status", b"status", "system_cpu", b"system_cpu", "unknown", b"unknown", "user_cpu", b"user_cpu"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "core_dumped", b"core_dumped", "descendants_left", b"descendants_left", "ended_at", b"ended_at", "ended_by", b"ended_by", "peak_memory_bytes", b"peak_memory_bytes", "signal", b"signal", "status", b"status", "system_cpu", b"system_cpu", "time_limit", b"time_limit", "unknown", b"unknown", "user_cpu", b"user_cpu"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_status: _TypeAlias = _typing.Literal["code", "signal", "unknown"]  # noqa: Y015
     _WhichOneofArgType_status: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
@@ -482,3 +791,139 @@ class IdempotencyKey(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IdempotencyKey: _TypeAlias = IdempotencyKey  # noqa: Y015
+
+@_typing.final
+class Privileges(_message.Message):
+    """As whom, and with how much of the machine, a process runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    UMASK_FIELD_NUMBER: _builtins.int
+    NICE_FIELD_NUMBER: _builtins.int
+    OOM_SCORE_FIELD_NUMBER: _builtins.int
+    RESOURCE_LIMITS_FIELD_NUMBER: _builtins.int
+    GROUP_LIMITS_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """A user's name or number. Groups and HOME, USER, LOGNAME and SHELL follow, unless the start's
+    `env` has them. Empty: the agent's own user. Another one wants an agent that runs as root.
+    """
+    group: _builtins.str
+    """A group's name or number, in place of the user's own. Empty: that one."""
+    umask: _builtins.int
+    """The mode bits that new files do not get, 0 to 0777. Unset: as the agent has it."""
+    nice: _builtins.int
+    """The niceness, -20 to 19. Below the agent's own wants a privilege. Unset: the agent's default."""
+    oom_score: _builtins.int
+    """How ready the kernel is to kill it when memory runs out, -1000 to 1000. Below the agent's own
+    wants a privilege. Unset: the agent's default.
+    """
+    @_builtins.property
+    def resource_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceLimit]:
+        """Limits as of setrlimit, one for each resource at most."""
+
+    @_builtins.property
+    def group_limits(self) -> Global___GroupLimits:
+        """Limits for all that comes of it together."""
+
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        group: _builtins.str = ...,
+        umask: _builtins.int | None = ...,
+        nice: _builtins.int | None = ...,
+        oom_score: _builtins.int | None = ...,
+        resource_limits: _abc.Iterable[Global___ResourceLimit] | None = ...,
+        group_limits: Global___GroupLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nice", b"_nice", "_oom_score", b"_oom_score", "_umask", b"_umask", "group_limits", b"group_limits", "nice", b"nice", "oom_score", b"oom_score", "umask", b"umask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nice", b"_nice", "_oom_score", b"_oom_score", "_umask", b"_umask", "group", b"group", "group_limits", b"group_limits", "nice", b"nice", "oom_score", b"oom_score", "resource_limits", b"resource_limits", "umask", b"umask", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__nice: _TypeAlias = _typing.Literal["nice"]  # noqa: Y015
+    _WhichOneofArgType__nice: _TypeAlias = _typing.Literal["_nice", b"_nice"]  # noqa: Y015
+    _WhichOneofReturnType__oom_score: _TypeAlias = _typing.Literal["oom_score"]  # noqa: Y015
+    _WhichOneofArgType__oom_score: _TypeAlias = _typing.Literal["_oom_score", b"_oom_score"]  # noqa: Y015
+    _WhichOneofReturnType__umask: _TypeAlias = _typing.Literal["umask"]  # noqa: Y015
+    _WhichOneofArgType__umask: _TypeAlias = _typing.Literal["_umask", b"_umask"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nice) -> _WhichOneofReturnType__nice | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oom_score) -> _WhichOneofReturnType__oom_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__umask) -> _WhichOneofReturnType__umask | None: ...
+
+Global___Privileges: _TypeAlias = Privileges  # noqa: Y015
+
+@_typing.final
+class ResourceLimit(_message.Message):
+    """A limit as of setrlimit(2)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    SOFT_FIELD_NUMBER: _builtins.int
+    HARD_FIELD_NUMBER: _builtins.int
+    resource: Global___Resource.ValueType
+    """Of what."""
+    soft: _builtins.int
+    """Where the kernel begins to refuse; in the resource's own unit. Unset: without limit."""
+    hard: _builtins.int
+    """How far the process itself may raise that. Unset: without limit. More than the agent has wants a
+    privilege.
+    """
+    def __init__(
+        self,
+        *,
+        resource: Global___Resource.ValueType = ...,
+        soft: _builtins.int | None = ...,
+        hard: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hard", b"_hard", "_soft", b"_soft", "hard", b"hard", "soft", b"soft"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hard", b"_hard", "_soft", b"_soft", "hard", b"hard", "resource", b"resource", "soft", b"soft"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__hard: _TypeAlias = _typing.Literal["hard"]  # noqa: Y015
+    _WhichOneofArgType__hard: _TypeAlias = _typing.Literal["_hard", b"_hard"]  # noqa: Y015
+    _WhichOneofReturnType__soft: _TypeAlias = _typing.Literal["soft"]  # noqa: Y015
+    _WhichOneofArgType__soft: _TypeAlias = _typing.Literal["_soft", b"_soft"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hard) -> _WhichOneofReturnType__hard | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__soft) -> _WhichOneofReturnType__soft | None: ...
+
+Global___ResourceLimit: _TypeAlias = ResourceLimit  # noqa: Y015
+
+@_typing.final
+class GroupLimits(_message.Message):
+    """Limits of the process's cgroup. Each wants a feature of the agent: `process.limit.memory`,
+    `process.limit.cpu`, `process.limit.pids`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
+    PIDS_FIELD_NUMBER: _builtins.int
+    memory_bytes: _builtins.int
+    """Memory; beyond it the kernel kills within the group. At least 1 MiB. Zero: no limit."""
+    cpus: _builtins.float
+    """CPUs' worth of time: 1.5 is one and a half. At least 0.01. Zero: no limit."""
+    pids: _builtins.int
+    """Processes and threads. Zero: no limit."""
+    def __init__(
+        self,
+        *,
+        memory_bytes: _builtins.int = ...,
+        cpus: _builtins.float = ...,
+        pids: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupLimits: _TypeAlias = GroupLimits  # noqa: Y015

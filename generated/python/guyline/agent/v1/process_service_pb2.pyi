@@ -51,6 +51,82 @@ SIGNAL_SCOPE_ALL: SignalScope.ValueType  # 2
 """
 Global___SignalScope: _TypeAlias = SignalScope  # noqa: Y015
 
+class _OutputStyle:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputStyleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputStyle.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_STYLE_UNSPECIFIED: _OutputStyle.ValueType  # 0
+    """As PLAIN."""
+    OUTPUT_STYLE_PLAIN: _OutputStyle.ValueType  # 1
+    """Without the terminal's codes and other control characters, and of lines that were drawn anew
+    again and again (progress) the last state alone.
+    """
+    OUTPUT_STYLE_RAW: _OutputStyle.ValueType  # 2
+    """As it was printed."""
+
+class OutputStyle(_OutputStyle, metaclass=_OutputStyleEnumTypeWrapper):
+    """How output is shown."""
+
+OUTPUT_STYLE_UNSPECIFIED: OutputStyle.ValueType  # 0
+"""As PLAIN."""
+OUTPUT_STYLE_PLAIN: OutputStyle.ValueType  # 1
+"""Without the terminal's codes and other control characters, and of lines that were drawn anew
+again and again (progress) the last state alone.
+"""
+OUTPUT_STYLE_RAW: OutputStyle.ValueType  # 2
+"""As it was printed."""
+Global___OutputStyle: _TypeAlias = OutputStyle  # noqa: Y015
+
+class _OutputWait:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputWaitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputWait.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_WAIT_UNSPECIFIED: _OutputWait.ValueType  # 0
+    """As EXIT."""
+    OUTPUT_WAIT_EXIT: _OutputWait.ValueType  # 1
+    """The process has ended."""
+    OUTPUT_WAIT_OUTPUT: _OutputWait.ValueType  # 2
+    """There is output behind the cursor or offset, or the process has ended."""
+
+class OutputWait(_OutputWait, metaclass=_OutputWaitEnumTypeWrapper):
+    """What GetOutput waits for."""
+
+OUTPUT_WAIT_UNSPECIFIED: OutputWait.ValueType  # 0
+"""As EXIT."""
+OUTPUT_WAIT_EXIT: OutputWait.ValueType  # 1
+"""The process has ended."""
+OUTPUT_WAIT_OUTPUT: OutputWait.ValueType  # 2
+"""There is output behind the cursor or offset, or the process has ended."""
+Global___OutputWait: _TypeAlias = OutputWait  # noqa: Y015
+
+class _WaitOver:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitOverEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitOver.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_OVER_UNSPECIFIED: _WaitOver.ValueType  # 0
+    """It did not."""
+    WAIT_OVER_TIMEOUT: _WaitOver.ValueType  # 1
+    """The time is over."""
+    WAIT_OVER_OUTPUT_ENDED: _WaitOver.ValueType  # 2
+    """Only patterns were waited for, and nothing will be printed any more."""
+
+class WaitOver(_WaitOver, metaclass=_WaitOverEnumTypeWrapper):
+    """Why a wait ended without anything holding."""
+
+WAIT_OVER_UNSPECIFIED: WaitOver.ValueType  # 0
+"""It did not."""
+WAIT_OVER_TIMEOUT: WaitOver.ValueType  # 1
+"""The time is over."""
+WAIT_OVER_OUTPUT_ENDED: WaitOver.ValueType  # 2
+"""Only patterns were waited for, and nothing will be printed any more."""
+Global___WaitOver: _TypeAlias = WaitOver  # noqa: Y015
+
 @_typing.final
 class StartRequest(_message.Message):
     """What to start. Exactly one of `command` and `argv` is given."""
@@ -59,6 +135,26 @@ class StartRequest(_message.Message):
 
     @_typing.final
     class EnvEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -86,6 +182,12 @@ class StartRequest(_message.Message):
     KEPT_BYTES_FIELD_NUMBER: _builtins.int
     BACKGROUND_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    TIME_LIMITS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PRIVILEGES_FIELD_NUMBER: _builtins.int
+    REDACT_FIELD_NUMBER: _builtins.int
     command: _builtins.str
     """A line for `sh -c`. At most 131,000 bytes (the kernel's limit for one argument is 131,072); no
     NUL.
@@ -99,11 +201,13 @@ class StartRequest(_message.Message):
     when_full: _process_pb2.WhenFull.ValueType
     """What happens when more output waits than is kept."""
     kept_bytes: _builtins.int
-    """How much of its output is kept, besides the first 16 KiB. 1 MiB up to the agent's quota. Zero:
-    the agent's default.
+    """How much of its output is kept, besides the first 16 KiB. 1 MiB up to the agent's quota
+    (beyond it: JOURNAL_QUOTA, RESOURCE_EXHAUSTED). Zero: the agent's default.
     """
     background: _builtins.bool
     """Kept with the process and shown, without effect."""
+    input: _process_pb2.InputMode.ValueType
+    """What it has for standard input. NONE or PIPE; a terminal is its own."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """A program, looked up on the PATH that the process gets, and its arguments. Together with the
@@ -120,6 +224,31 @@ class StartRequest(_message.Message):
     def key(self) -> _process_pb2.IdempotencyKey:
         """Makes repeating this start safe. Unset: a repeat starts it again."""
 
+    @_builtins.property
+    def terminal(self) -> Global___Terminal:
+        """Gives it a terminal of its own, which it controls, for input and output. Not with SEPARATE."""
+
+    @_builtins.property
+    def time_limits(self) -> _process_pb2.TimeLimits:
+        """When to end it."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names and values of the caller's, to find it by. At most 32; names of 1 to 63 bytes, values of up
+        to 255.
+        """
+
+    @_builtins.property
+    def privileges(self) -> _process_pb2.Privileges:
+        """As whom, and with how much of the machine, it runs. Unset: as the agent."""
+
+    @_builtins.property
+    def redact(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of variables of its environment, the agent's included, whose values never appear in views
+        (GetOutput, Wait). At most 64; each must be set and have at least 4 bytes. The values are kept
+        beside the output, as safe as that, and go with it.
+        """
+
     def __init__(
         self,
         *,
@@ -132,14 +261,48 @@ class StartRequest(_message.Message):
         kept_bytes: _builtins.int = ...,
         background: _builtins.bool = ...,
         key: _process_pb2.IdempotencyKey | None = ...,
+        input: _process_pb2.InputMode.ValueType = ...,
+        terminal: Global___Terminal | None = ...,
+        time_limits: _process_pb2.TimeLimits | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        privileges: _process_pb2.Privileges | None = ...,
+        redact: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "privileges", b"privileges", "terminal", b"terminal", "time_limits", b"time_limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "background", b"background", "command", b"command", "directory", b"directory", "env", b"env", "kept_bytes", b"kept_bytes", "key", b"key", "output_mode", b"output_mode", "when_full", b"when_full"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "background", b"background", "command", b"command", "directory", b"directory", "env", b"env", "input", b"input", "kept_bytes", b"kept_bytes", "key", b"key", "labels", b"labels", "output_mode", b"output_mode", "privileges", b"privileges", "redact", b"redact", "terminal", b"terminal", "time_limits", b"time_limits", "when_full", b"when_full"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartRequest: _TypeAlias = StartRequest  # noqa: Y015
+
+@_typing.final
+class Terminal(_message.Message):
+    """A terminal as it is at the start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    term: _builtins.str
+    """What TERM is set to, unless `env` has it. Up to 64 bytes. Empty: xterm-256color."""
+    @_builtins.property
+    def size(self) -> _process_pb2.TerminalSize:
+        """Its size. Unset: 80 columns and 24 rows."""
+
+    def __init__(
+        self,
+        *,
+        size: _process_pb2.TerminalSize | None = ...,
+        term: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Terminal: _TypeAlias = Terminal  # noqa: Y015
 
 @_typing.final
 class StartResponse(_message.Message):
@@ -192,6 +355,7 @@ class RunRequest(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     KEEPALIVE_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
+    DETACH_AFTER_FIELD_NUMBER: _builtins.int
     times: _builtins.bool
     """Say when the output was printed, in `times`."""
     @_builtins.property
@@ -202,16 +366,23 @@ class RunRequest(_message.Message):
     def keepalive(self) -> _duration_pb2.Duration:
         """A quiet stream sends a keepalive this often. 0.1 s to 10 min; unset: 15 s."""
 
+    @_builtins.property
+    def detach_after(self) -> _duration_pb2.Duration:
+        """End the call so long after the process's start, and let the process go on; its limits of time go
+        on as well. 0 to 30 days. Unset: follow it to its end.
+        """
+
     def __init__(
         self,
         *,
         start: Global___StartRequest | None = ...,
         keepalive: _duration_pb2.Duration | None = ...,
         times: _builtins.bool = ...,
+        detach_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["keepalive", b"keepalive", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detach_after", b"detach_after", "keepalive", b"keepalive", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keepalive", b"keepalive", "start", b"start", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detach_after", b"detach_after", "keepalive", b"keepalive", "start", b"start", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,6 +400,7 @@ class RunResponse(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     ATTACHED_FIELD_NUMBER: _builtins.int
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
@@ -236,6 +408,8 @@ class RunResponse(_message.Message):
     """Where `data` begins in all that the process has printed, its streams counted together."""
     data: _builtins.bytes
     """What it printed, as written. Any bytes, not necessarily UTF-8."""
+    limit: _process_pb2.TimeLimit.ValueType
+    """DETACH_AFTER, if that is why the call ends: then this message is the last one, without an exit."""
     attached: _builtins.bool
     """Whether the key had been used before, so that this start only attached. Only in the first
     message.
@@ -271,13 +445,14 @@ class RunResponse(_message.Message):
         data: _builtins.bytes = ...,
         runs: _abc.Iterable[_process_pb2.OutputRun] | None = ...,
         exit: _process_pb2.Exit | None = ...,
+        limit: _process_pb2.TimeLimit.ValueType = ...,
         attached: _builtins.bool = ...,
         instance_id: _builtins.str = ...,
         times: _abc.Iterable[_process_pb2.OutputTime] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "exit", b"exit", "process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "control", b"control", "data", b"data", "exit", b"exit", "instance_id", b"instance_id", "offset", b"offset", "process", b"process", "runs", b"runs", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "control", b"control", "data", b"data", "exit", b"exit", "instance_id", b"instance_id", "limit", b"limit", "offset", b"offset", "process", b"process", "runs", b"runs", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,6 +473,7 @@ class AttachRequest(_message.Message):
     KEEPALIVE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
+    DETACH_AFTER_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """The process."""
     cursor: _builtins.bytes
@@ -322,6 +498,10 @@ class AttachRequest(_message.Message):
         a cursor, an offset or a tail.
         """
 
+    @_builtins.property
+    def detach_after(self) -> _duration_pb2.Duration:
+        """End the call so long after the process's start, as in Run: to resume, give it again."""
+
     def __init__(
         self,
         *,
@@ -334,10 +514,11 @@ class AttachRequest(_message.Message):
         keepalive: _duration_pb2.Duration | None = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         times: _builtins.bool = ...,
+        detach_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "from_offset", b"from_offset", "keepalive", b"keepalive", "since", b"since", "tail_bytes", b"tail_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "detach_after", b"detach_after", "from_offset", b"from_offset", "keepalive", b"keepalive", "since", b"since", "tail_bytes", b"tail_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "cursor", b"cursor", "from_offset", b"from_offset", "keepalive", b"keepalive", "paces", b"paces", "process_id", b"process_id", "since", b"since", "snapshot", b"snapshot", "tail_bytes", b"tail_bytes", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "cursor", b"cursor", "detach_after", b"detach_after", "from_offset", b"from_offset", "keepalive", b"keepalive", "paces", b"paces", "process_id", b"process_id", "since", b"since", "snapshot", b"snapshot", "tail_bytes", b"tail_bytes", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__from_offset: _TypeAlias = _typing.Literal["from_offset"]  # noqa: Y015
     _WhichOneofArgType__from_offset: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset"]  # noqa: Y015
@@ -362,11 +543,14 @@ class AttachResponse(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     """Where `data` begins in all that the process has printed, its streams counted together."""
     data: _builtins.bytes
     """What it printed, as written. Any bytes, not necessarily UTF-8."""
+    limit: _process_pb2.TimeLimit.ValueType
+    """DETACH_AFTER, if that is why the call ends: then this message is the last one, without an exit."""
     @_builtins.property
     def control(self) -> _stream_pb2.StreamControl:
         """Where to resume, and what is not data: gaps, keepalives, the end."""
@@ -396,11 +580,12 @@ class AttachResponse(_message.Message):
         data: _builtins.bytes = ...,
         runs: _abc.Iterable[_process_pb2.OutputRun] | None = ...,
         exit: _process_pb2.Exit | None = ...,
+        limit: _process_pb2.TimeLimit.ValueType = ...,
         times: _abc.Iterable[_process_pb2.OutputTime] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "exit", b"exit", "process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "data", b"data", "exit", b"exit", "offset", b"offset", "process", b"process", "runs", b"runs", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "data", b"data", "exit", b"exit", "limit", b"limit", "offset", b"offset", "process", b"process", "runs", b"runs", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,22 +598,96 @@ class ProcessServiceListRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_ENDED_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     max_ended: _builtins.int
-    """How many ended processes to list at most, besides all that run: up to 1,000. Unset: 10."""
+    """How many ended processes to list at most, besides all that run. Unset: 10."""
+    page_size: _builtins.int
+    """How many at most in one answer: up to 1,000. Zero: 1,000."""
+    page_token: _builtins.bytes
+    """`next_page_token` of the answer before; the rest of the request must be the same. Empty: the
+    first page.
+    """
+    usage: _builtins.bool
+    """Say how much the running ones use, in `usage`: costs a look at all processes of the system."""
+    @_builtins.property
+    def filter(self) -> Global___ProcessFilter:
+        """Which ones. Unset: all."""
+
     def __init__(
         self,
         *,
         max_ended: _builtins.int | None = ...,
+        filter: Global___ProcessFilter | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.bytes = ...,
+        usage: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_ended", b"_max_ended", "max_ended", b"max_ended"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_ended", b"_max_ended", "filter", b"filter", "max_ended", b"max_ended"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_ended", b"_max_ended", "max_ended", b"max_ended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_ended", b"_max_ended", "filter", b"filter", "max_ended", b"max_ended", "page_size", b"page_size", "page_token", b"page_token", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_ended: _TypeAlias = _typing.Literal["max_ended"]  # noqa: Y015
     _WhichOneofArgType__max_ended: _TypeAlias = _typing.Literal["_max_ended", b"_max_ended"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_ended) -> _WhichOneofReturnType__max_ended | None: ...
 
 Global___ProcessServiceListRequest: _TypeAlias = ProcessServiceListRequest  # noqa: Y015
+
+@_typing.final
+class ProcessFilter(_message.Message):
+    """What a process must be like; what is unset does not matter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    ID_PREFIX_FIELD_NUMBER: _builtins.int
+    id_prefix: _builtins.str
+    """Its id begins so."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """It has all of these labels, with these values. An empty value: whatever the value."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_process_pb2.ProcessState.ValueType]:
+        """It is in one of these states."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        states: _abc.Iterable[_process_pb2.ProcessState.ValueType] | None = ...,
+        id_prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id_prefix", b"id_prefix", "labels", b"labels", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessFilter: _TypeAlias = ProcessFilter  # noqa: Y015
 
 @_typing.final
 class ProcessServiceListResponse(_message.Message):
@@ -438,8 +697,11 @@ class ProcessServiceListResponse(_message.Message):
 
     PROCESSES_FIELD_NUMBER: _builtins.int
     ENDED_TOTAL_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ended_total: _builtins.int
-    """How many ended ones there are in all."""
+    """How many ended ones there are in all that the filter lets through."""
+    next_page_token: _builtins.bytes
+    """Gives the next page. Empty: this was the last one."""
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[_process_pb2.Process]:
         """Running ones first, then the ended, each the newest first."""
@@ -449,10 +711,11 @@ class ProcessServiceListResponse(_message.Message):
         *,
         processes: _abc.Iterable[_process_pb2.Process] | None = ...,
         ended_total: _builtins.int = ...,
+        next_page_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_total", b"ended_total", "processes", b"processes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_total", b"ended_total", "next_page_token", b"next_page_token", "processes", b"processes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -464,23 +727,49 @@ class ProcessServiceWatchRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CURSOR_FIELD_NUMBER: _builtins.int
     KEEPALIVE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
     """The last cursor. Empty: from the start, with everything."""
     @_builtins.property
     def keepalive(self) -> _duration_pb2.Duration:
         """A quiet stream sends a keepalive this often. 0.1 s to 10 min; unset: 15 s."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only processes with all of these labels, as in ProcessFilter."""
+
     def __init__(
         self,
         *,
         cursor: _builtins.bytes = ...,
         keepalive: _duration_pb2.Duration | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["keepalive", b"keepalive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "keepalive", b"keepalive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "keepalive", b"keepalive", "labels", b"labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -524,23 +813,29 @@ class ProcessEvent(_message.Message):
 
     PUT_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     removed: _builtins.str
     """It is no longer kept: its id."""
     @_builtins.property
     def put(self) -> _process_pb2.Process:
         """It is new or has changed: all of it."""
 
+    @_builtins.property
+    def ended(self) -> _process_pb2.Process:
+        """It has ended since the reader was told last: all of it, its exit included. Counts as `put`."""
+
     def __init__(
         self,
         *,
         put: _process_pb2.Process | None = ...,
         removed: _builtins.str = ...,
+        ended: _process_pb2.Process | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "put", b"put", "removed", b"removed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "event", b"event", "put", b"put", "removed", b"removed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "put", b"put", "removed", b"removed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "event", b"event", "put", b"put", "removed", b"removed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["put", "removed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["put", "removed", "ended"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -647,3 +942,761 @@ class Survivor(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Survivor: _TypeAlias = Survivor  # noqa: Y015
+
+@_typing.final
+class GetOutputRequest(_message.Message):
+    """What to show of a process's output, and when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    STYLE_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    WAIT_FOR_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_LINE_BYTES_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """The process."""
+    cursor: _builtins.bytes
+    """Show what was printed since: the cursor of an earlier GetOutput, Run or Attach. Empty: from
+    `from_offset`.
+    """
+    from_offset: _builtins.int
+    """Show what was printed from here on. Ignored with a cursor. Unset: from the beginning."""
+    style: Global___OutputStyle.ValueType
+    """Whether as it is or made plain."""
+    wait_for: Global___OutputWait.ValueType
+    """What to wait for."""
+    max_bytes: _builtins.int
+    """How long the view may be: 1 KiB to 1 MiB. One half is for the beginning, one for the end; the
+    note between them is part of it. Zero: 32 KiB.
+    """
+    max_line_bytes: _builtins.int
+    """Longer lines are cut, and say so at their end: 64 to 65,536 bytes, the note included. Zero: 2,048."""
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """Answer only once what `wait_for` says has happened, or after this long. Up to 5 min; unset: at
+        once. That the time is over is no error.
+        """
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        cursor: _builtins.bytes = ...,
+        from_offset: _builtins.int | None = ...,
+        style: Global___OutputStyle.ValueType = ...,
+        wait: _duration_pb2.Duration | None = ...,
+        wait_for: Global___OutputWait.ValueType = ...,
+        max_bytes: _builtins.int = ...,
+        max_line_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "from_offset", b"from_offset", "wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "cursor", b"cursor", "from_offset", b"from_offset", "max_bytes", b"max_bytes", "max_line_bytes", b"max_line_bytes", "process_id", b"process_id", "style", b"style", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_offset: _TypeAlias = _typing.Literal["from_offset"]  # noqa: Y015
+    _WhichOneofArgType__from_offset: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_offset) -> _WhichOneofReturnType__from_offset | None: ...
+
+Global___GetOutputRequest: _TypeAlias = GetOutputRequest  # noqa: Y015
+
+@_typing.final
+class GetOutputResponse(_message.Message):
+    """Output as shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.bytes
+    """Where the view ends: give it to the next GetOutput or to Attach. If the last bytes might be the
+    beginning of a secret, it ends before them for as long as the process runs.
+    """
+    @_builtins.property
+    def process(self) -> _process_pb2.Process:
+        """The process as it was when the view was made: if it has ended, the view is of all its output."""
+
+    @_builtins.property
+    def view(self) -> Global___OutputView:
+        """What it printed."""
+
+    def __init__(
+        self,
+        *,
+        process: _process_pb2.Process | None = ...,
+        view: Global___OutputView | None = ...,
+        cursor: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process", "view", b"view"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "process", b"process", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutputResponse: _TypeAlias = GetOutputResponse  # noqa: Y015
+
+@_typing.final
+class OutputView(_message.Message):
+    """A stretch of output, made fit to be shown: its beginning, a note of what is left out, its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    TO_OFFSET_FIELD_NUMBER: _builtins.int
+    OMISSION_FIELD_NUMBER: _builtins.int
+    CUT_LINES_FIELD_NUMBER: _builtins.int
+    CUT_BYTES_FIELD_NUMBER: _builtins.int
+    REDACTIONS_FIELD_NUMBER: _builtins.int
+    text: _builtins.bytes
+    """The whole view, at most `max_bytes`. Any bytes; characters in UTF-8 are never cut in two."""
+    from_offset: _builtins.int
+    """Where the stretch begins in all that the process has printed."""
+    to_offset: _builtins.int
+    """Where it ends."""
+    cut_lines: _builtins.int
+    """How many lines of the view were cut for their length."""
+    cut_bytes: _builtins.int
+    """How many bytes these are short of, as they would be shown."""
+    redactions: _builtins.int
+    """How often a secret's value was replaced by `[redacted NAME]`."""
+    @_builtins.property
+    def omission(self) -> Global___Omission:
+        """What was left out. Unset: nothing was."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.bytes = ...,
+        from_offset: _builtins.int = ...,
+        to_offset: _builtins.int = ...,
+        omission: Global___Omission | None = ...,
+        cut_lines: _builtins.int = ...,
+        cut_bytes: _builtins.int = ...,
+        redactions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["omission", b"omission"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_bytes", b"cut_bytes", "cut_lines", b"cut_lines", "from_offset", b"from_offset", "omission", b"omission", "redactions", b"redactions", "text", b"text", "to_offset", b"to_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputView: _TypeAlias = OutputView  # noqa: Y015
+
+@_typing.final
+class Omission(_message.Message):
+    """The middle of a stretch of output that a view does not show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    TO_OFFSET_FIELD_NUMBER: _builtins.int
+    LOST_BYTES_FIELD_NUMBER: _builtins.int
+    from_offset: _builtins.int
+    """Where it begins: Attach with `from_offset` reads it."""
+    to_offset: _builtins.int
+    """Where it ends."""
+    lost_bytes: _builtins.int
+    """How many of its bytes are no longer kept."""
+    def __init__(
+        self,
+        *,
+        from_offset: _builtins.int = ...,
+        to_offset: _builtins.int = ...,
+        lost_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_offset", b"from_offset", "lost_bytes", b"lost_bytes", "to_offset", b"to_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Omission: _TypeAlias = Omission  # noqa: Y015
+
+@_typing.final
+class ProcessServiceWaitRequest(_message.Message):
+    """What to wait for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """The process."""
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitCondition]:
+        """1 to 16: the first that holds ends the call, of several the one that stands first."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Answer after this long in any case. Up to 5 min; unset: 5 min."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        conditions: _abc.Iterable[Global___WaitCondition] | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "process_id", b"process_id", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessServiceWaitRequest: _TypeAlias = ProcessServiceWaitRequest  # noqa: Y015
+
+@_typing.final
+class WaitCondition(_message.Message):
+    """Something to wait for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXIT_FIELD_NUMBER: _builtins.int
+    PATTERN_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def exit(self) -> Global___ExitCondition:
+        """The process has ended, and all its output can be read."""
+
+    @_builtins.property
+    def pattern(self) -> Global___PatternCondition:
+        """It has printed something."""
+
+    @_builtins.property
+    def port(self) -> Global___PortCondition:
+        """A program accepts connections on a port."""
+
+    @_builtins.property
+    def file(self) -> Global___FileCondition:
+        """A file, or anything else, is there."""
+
+    def __init__(
+        self,
+        *,
+        exit: Global___ExitCondition | None = ...,
+        pattern: Global___PatternCondition | None = ...,
+        port: Global___PortCondition | None = ...,
+        file: Global___FileCondition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "exit", b"exit", "file", b"file", "pattern", b"pattern", "port", b"port"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "exit", b"exit", "file", b"file", "pattern", b"pattern", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["exit", "pattern", "port", "file"]  # noqa: Y015
+    _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
+
+Global___WaitCondition: _TypeAlias = WaitCondition  # noqa: Y015
+
+@_typing.final
+class ExitCondition(_message.Message):
+    """The process has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExitCondition: _TypeAlias = ExitCondition  # noqa: Y015
+
+@_typing.final
+class PatternCondition(_message.Message):
+    """The output holds something."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATTERN_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    pattern: _builtins.str
+    """A regular expression in RE2's syntax, up to 1,000 bytes, searched for in the bytes of the output;
+    `^` and `$` are the ends of lines, `$` also the end of what is printed by now. A match of more
+    than 64 KiB may be missed.
+    """
+    cursor: _builtins.bytes
+    """Search what was printed since: a cursor of GetOutput, Run, Attach or Wait. Empty: from
+    `from_offset`.
+    """
+    from_offset: _builtins.int
+    """Search from here on. Ignored with a cursor. Unset: from the beginning."""
+    def __init__(
+        self,
+        *,
+        pattern: _builtins.str = ...,
+        cursor: _builtins.bytes = ...,
+        from_offset: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "from_offset", b"from_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "cursor", b"cursor", "from_offset", b"from_offset", "pattern", b"pattern"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_offset: _TypeAlias = _typing.Literal["from_offset"]  # noqa: Y015
+    _WhichOneofArgType__from_offset: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_offset) -> _WhichOneofReturnType__from_offset | None: ...
+
+Global___PatternCondition: _TypeAlias = PatternCondition  # noqa: Y015
+
+@_typing.final
+class PortCondition(_message.Message):
+    """A port of this machine answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    port: _builtins.int
+    """The TCP port, 1 to 65,535, on the loopback addresses of IPv4 and IPv6."""
+    def __init__(
+        self,
+        *,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PortCondition: _TypeAlias = PortCondition  # noqa: Y015
+
+@_typing.final
+class FileCondition(_message.Message):
+    """Something is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its path; a relative one starts from the process's directory. Up to 4,096 bytes."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileCondition: _TypeAlias = FileCondition  # noqa: Y015
+
+@_typing.final
+class ProcessServiceWaitResponse(_message.Message):
+    """What happened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    MET_FIELD_NUMBER: _builtins.int
+    MATCH_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    met: _builtins.int
+    """Which condition holds: its index. Unset: none."""
+    over: Global___WaitOver.ValueType
+    """Why none holds, if none does."""
+    @_builtins.property
+    def process(self) -> _process_pb2.Process:
+        """The process as it is now."""
+
+    @_builtins.property
+    def match(self) -> Global___PatternMatch:
+        """Where the pattern was found, if it is one."""
+
+    def __init__(
+        self,
+        *,
+        process: _process_pb2.Process | None = ...,
+        met: _builtins.int | None = ...,
+        match: Global___PatternMatch | None = ...,
+        over: Global___WaitOver.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_met", b"_met", "match", b"match", "met", b"met", "process", b"process"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_met", b"_met", "match", b"match", "met", b"met", "over", b"over", "process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__met: _TypeAlias = _typing.Literal["met"]  # noqa: Y015
+    _WhichOneofArgType__met: _TypeAlias = _typing.Literal["_met", b"_met"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__met) -> _WhichOneofReturnType__met | None: ...
+
+Global___ProcessServiceWaitResponse: _TypeAlias = ProcessServiceWaitResponse  # noqa: Y015
+
+@_typing.final
+class PatternMatch(_message.Message):
+    """Where a pattern was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Where the match begins in all that the process has printed."""
+    data: _builtins.bytes
+    """What matched, its first 4 KiB, without named secrets."""
+    cursor: _builtins.bytes
+    """Where the match ends, for a next Wait, Attach or GetOutput."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        cursor: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "data", b"data", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PatternMatch: _TypeAlias = PatternMatch  # noqa: Y015
+
+@_typing.final
+class WriteInputRequest(_message.Message):
+    """A piece of input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    EOF_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """The process."""
+    offset: _builtins.int
+    """Where the data belongs in all that the process is given. Unset: behind what it was given last."""
+    data: _builtins.bytes
+    """The data. As much as a request may hold."""
+    eof: _builtins.bool
+    """The input ends behind the data: it is closed once all of it has been passed on. Not for a
+    terminal.
+    """
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long to wait for room. Up to 5 min; unset: 10 s."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        offset: _builtins.int | None = ...,
+        data: _builtins.bytes = ...,
+        eof: _builtins.bool = ...,
+        wait: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset", "wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "data", b"data", "eof", b"eof", "offset", b"offset", "process_id", b"process_id", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+
+Global___WriteInputRequest: _TypeAlias = WriteInputRequest  # noqa: Y015
+
+@_typing.final
+class WriteInputResponse(_message.Message):
+    """How far the input has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    PASSED_BYTES_FIELD_NUMBER: _builtins.int
+    next_offset: _builtins.int
+    """Where to go on. Less than the end of the data: the rest, and `eof`, must be repeated."""
+    passed_bytes: _builtins.int
+    """How much has been passed to the process so far."""
+    def __init__(
+        self,
+        *,
+        next_offset: _builtins.int = ...,
+        passed_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_offset", b"next_offset", "passed_bytes", b"passed_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteInputResponse: _TypeAlias = WriteInputResponse  # noqa: Y015
+
+@_typing.final
+class WriteInputStreamRequest(_message.Message):
+    """A piece of input; the pieces of a stream follow one another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    EOF_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """The process. Only in the first message."""
+    offset: _builtins.int
+    """Where the data belongs. Unset: behind the message before; of the first: behind all."""
+    data: _builtins.bytes
+    """The data."""
+    eof: _builtins.bool
+    """As in WriteInput. Nothing may follow."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        offset: _builtins.int | None = ...,
+        data: _builtins.bytes = ...,
+        eof: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "data", b"data", "eof", b"eof", "offset", b"offset", "process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+
+Global___WriteInputStreamRequest: _TypeAlias = WriteInputStreamRequest  # noqa: Y015
+
+@_typing.final
+class WriteInputStreamResponse(_message.Message):
+    """How far the input has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    PASSED_BYTES_FIELD_NUMBER: _builtins.int
+    next_offset: _builtins.int
+    """Where to go on."""
+    passed_bytes: _builtins.int
+    """How much has been passed to the process so far."""
+    def __init__(
+        self,
+        *,
+        next_offset: _builtins.int = ...,
+        passed_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_offset", b"next_offset", "passed_bytes", b"passed_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteInputStreamResponse: _TypeAlias = WriteInputStreamResponse  # noqa: Y015
+
+@_typing.final
+class CloseInputRequest(_message.Message):
+    """Which input to close."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """The process."""
+    offset: _builtins.int
+    """How much the process must have been given: if it was less, nothing is closed. Unset: whatever it
+    was given.
+    """
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        offset: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset", "process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+
+Global___CloseInputRequest: _TypeAlias = CloseInputRequest  # noqa: Y015
+
+@_typing.final
+class CloseInputResponse(_message.Message):
+    """How much the process was given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    next_offset: _builtins.int
+    """In all."""
+    def __init__(
+        self,
+        *,
+        next_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_offset", b"next_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseInputResponse: _TypeAlias = CloseInputResponse  # noqa: Y015
+
+@_typing.final
+class ResizeRequest(_message.Message):
+    """A new size."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """The process."""
+    @_builtins.property
+    def size(self) -> _process_pb2.TerminalSize:
+        """How large its terminal becomes."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        size: _process_pb2.TerminalSize | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process_id", b"process_id", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResizeRequest: _TypeAlias = ResizeRequest  # noqa: Y015
+
+@_typing.final
+class ResizeResponse(_message.Message):
+    """The terminal has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResizeResponse: _TypeAlias = ResizeResponse  # noqa: Y015
+
+@_typing.final
+class ProcessServiceCancelRequest(_message.Message):
+    """What to end, or never to start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """A process."""
+    @_builtins.property
+    def key(self) -> _process_pb2.IdempotencyKey:
+        """What was, or would be, started under this key of the caller's."""
+
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """How long it has between SIGTERM and SIGKILL. Up to 10 min; unset: 5 s."""
+
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """Answers only once everybody is gone, or after this long. Up to 10 min; unset: at once."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        key: _process_pb2.IdempotencyKey | None = ...,
+        grace: _duration_pb2.Duration | None = ...,
+        wait: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "key", b"key", "process_id", b"process_id", "target", b"target", "wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "key", b"key", "process_id", b"process_id", "target", b"target", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["process_id", "key"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___ProcessServiceCancelRequest: _TypeAlias = ProcessServiceCancelRequest  # noqa: Y015
+
+@_typing.final
+class ProcessServiceCancelResponse(_message.Message):
+    """What came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    FENCED_FIELD_NUMBER: _builtins.int
+    fenced: _builtins.bool
+    """Whether nothing was started, so that nothing ever will be."""
+    @_builtins.property
+    def process(self) -> _process_pb2.Process:
+        """The process as it is now. Unset: none was started."""
+
+    def __init__(
+        self,
+        *,
+        process: _process_pb2.Process | None = ...,
+        fenced: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fenced", b"fenced", "process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessServiceCancelResponse: _TypeAlias = ProcessServiceCancelResponse  # noqa: Y015
+
+@_typing.final
+class ProcessServiceRemoveRequest(_message.Message):
+    """What to forget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """The process."""
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessServiceRemoveRequest: _TypeAlias = ProcessServiceRemoveRequest  # noqa: Y015
+
+@_typing.final
+class ProcessServiceRemoveResponse(_message.Message):
+    """It is forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessServiceRemoveResponse: _TypeAlias = ProcessServiceRemoveResponse  # noqa: Y015

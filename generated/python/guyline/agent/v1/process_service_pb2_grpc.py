@@ -57,6 +57,16 @@ class ProcessServiceStub:
                 request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.AttachRequest.SerializeToString,
                 response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.AttachResponse.FromString,
                 _registered_method=True)
+        self.GetOutput = channel.unary_unary(
+                '/guyline.agent.v1.ProcessService/GetOutput',
+                request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.GetOutputRequest.SerializeToString,
+                response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.GetOutputResponse.FromString,
+                _registered_method=True)
+        self.Wait = channel.unary_unary(
+                '/guyline.agent.v1.ProcessService/Wait',
+                request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceWaitRequest.SerializeToString,
+                response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceWaitResponse.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/guyline.agent.v1.ProcessService/List',
                 request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceListRequest.SerializeToString,
@@ -71,6 +81,36 @@ class ProcessServiceStub:
                 '/guyline.agent.v1.ProcessService/Signal',
                 request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.SignalRequest.SerializeToString,
                 response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.SignalResponse.FromString,
+                _registered_method=True)
+        self.WriteInput = channel.unary_unary(
+                '/guyline.agent.v1.ProcessService/WriteInput',
+                request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputRequest.SerializeToString,
+                response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputResponse.FromString,
+                _registered_method=True)
+        self.WriteInputStream = channel.stream_unary(
+                '/guyline.agent.v1.ProcessService/WriteInputStream',
+                request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputStreamRequest.SerializeToString,
+                response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputStreamResponse.FromString,
+                _registered_method=True)
+        self.CloseInput = channel.unary_unary(
+                '/guyline.agent.v1.ProcessService/CloseInput',
+                request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.CloseInputRequest.SerializeToString,
+                response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.CloseInputResponse.FromString,
+                _registered_method=True)
+        self.Resize = channel.unary_unary(
+                '/guyline.agent.v1.ProcessService/Resize',
+                request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ResizeRequest.SerializeToString,
+                response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ResizeResponse.FromString,
+                _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/guyline.agent.v1.ProcessService/Cancel',
+                request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceCancelRequest.SerializeToString,
+                response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceCancelResponse.FromString,
+                _registered_method=True)
+        self.Remove = channel.unary_unary(
+                '/guyline.agent.v1.ProcessService/Remove',
+                request_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceRemoveRequest.SerializeToString,
+                response_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceRemoveResponse.FromString,
                 _registered_method=True)
 
 
@@ -92,6 +132,8 @@ class ProcessServiceServicer:
         - INVALID_ARGUMENT: a field is missing, malformed or too long, or the directory cannot be used.
         - FAILED_PRECONDITION: the program cannot be executed (COMMAND_NOT_RUNNABLE, with the errno's
         name), or the key is too old (KEY_EXPIRED).
+        Also: the start was canceled before it came (START_CANCELED), a limit is asked for that the
+        agent cannot set here (FEATURE_OFF), or it lacks the privilege (PRIVILEGE_MISSING).
         - ALREADY_EXISTS: the key was used for another start.
         - RESOURCE_EXHAUSTED: a limit of the agent or of the system is reached.
         - UNAVAILABLE: the agent is shutting down.
@@ -134,8 +176,35 @@ class ProcessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOutput(self, request, context):
+        """Shows what a process printed as a person or a model wants to see it: the beginning, the end, a
+        note of how much was left out between them, and no endless lines. May wait for the end first.
+
+        Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
+
+        Errors: those of Attach.
+
+        Since 0.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Wait(self, request, context):
+        """Waits until one of several things has happened, and says which one: the process has ended, has
+        printed something, a port answers, a file is there. What holds already is told at once.
+
+        Errors: those of Attach.
+
+        Since 0.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
-        """Lists the processes that the caller may see: running ones first, then the newest.
+        """Lists the processes that the caller may see: running ones first, then the ended, each the newest
+        first. In pages: one that ends meanwhile may come twice, none is left out.
 
         Since 0.1.
         """
@@ -147,7 +216,9 @@ class ProcessServiceServicer:
         """Follows the list of processes: starts, ends, what else changes. A STATE stream, keyed by
         `process_id`.
 
-        A process's growing output alone is no change.
+        A process's growing output alone is no change. An end that the reader has not been told of comes
+        as `ended`, once, also to a reader that comes back with its cursor after the agent's worker was
+        replaced (in the moment of such a replacement it may come twice).
 
         Since 0.1.
         """
@@ -161,6 +232,99 @@ class ProcessServiceServicer:
         Errors:
         - NOT_FOUND: no such process, or another chat's.
         - FAILED_PRECONDITION: it has ended, and no descendant is left in the scope.
+
+        Since 0.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteInput(self, request, context):
+        """Gives a process something to read, from `offset` on, and answers the offset at which to go on.
+
+        What was accepted is passed to the process in order and survives the agent's worker. To resume
+        after a break, repeat from the last offset that was answered, or ask for it by a call without
+        data: what the agent has already is passed over. Two writers that give offsets do not mix; those
+        who share an input give none.
+
+        A process that does not read makes its writer wait; what fits is taken.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it has no input (NO_INPUT), or that is closed (INPUT_CLOSED).
+        - OUT_OF_RANGE: bytes between what was accepted and `offset` are missing; `next_offset` says
+        where to go on.
+        - RESOURCE_EXHAUSTED: nothing was taken within `wait`: the process does not read (INPUT_FULL).
+
+        Since 0.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteInputStream(self, request_iterator, context):
+        """The same as a stream, for much or frequent input. Its end says nothing, since a cut one looks
+        just like it: only `eof` closes the input.
+
+        Answers once the stream has ended, and at once after `eof`. Ask WriteInput where to go on after a
+        break. A process that does not read makes the stream wait, for as long as it takes.
+
+        Errors: those of WriteInput, but for INPUT_FULL.
+
+        Since 0.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseInput(self, request, context):
+        """Closes a process's input once all that was accepted has been passed to it. Closing twice is fine.
+
+        Errors: those of WriteInput, but for INPUT_FULL; FAILED_PRECONDITION also for a terminal, which
+        has no end (write its end-of-file character, mostly the byte 4).
+
+        Since 0.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resize(self, request, context):
+        """Sets the size of a process's terminal. Its foreground group gets SIGWINCH if that is a change.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it has no terminal, or none any more (NO_TERMINAL).
+
+        Since 0.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cancel(self, request, context):
+        """Ends a process, or forbids a start that has not come yet. After this has answered, what the key
+        stands for neither runs on nor will ever run.
+
+        It gets SIGTERM, then SIGKILL after `grace`, with all that came of it. Canceling what has ended
+        is fine.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's. (An unknown key is no error.)
+        - FAILED_PRECONDITION: the key is too old to say whether it was used (KEY_EXPIRED).
+
+        Since 0.1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Remove(self, request, context):
+        """Forgets an ended process and what it printed, as time does anyway. Its key stays known.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it runs (PROCESS_RUNNING).
 
         Since 0.1.
         """
@@ -186,6 +350,16 @@ def add_ProcessServiceServicer_to_server(servicer, server):
                     request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.AttachRequest.FromString,
                     response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.AttachResponse.SerializeToString,
             ),
+            'GetOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOutput,
+                    request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.GetOutputRequest.FromString,
+                    response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.GetOutputResponse.SerializeToString,
+            ),
+            'Wait': grpc.unary_unary_rpc_method_handler(
+                    servicer.Wait,
+                    request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceWaitRequest.FromString,
+                    response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceWaitResponse.SerializeToString,
+            ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
                     request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceListRequest.FromString,
@@ -200,6 +374,36 @@ def add_ProcessServiceServicer_to_server(servicer, server):
                     servicer.Signal,
                     request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.SignalRequest.FromString,
                     response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.SignalResponse.SerializeToString,
+            ),
+            'WriteInput': grpc.unary_unary_rpc_method_handler(
+                    servicer.WriteInput,
+                    request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputRequest.FromString,
+                    response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputResponse.SerializeToString,
+            ),
+            'WriteInputStream': grpc.stream_unary_rpc_method_handler(
+                    servicer.WriteInputStream,
+                    request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputStreamRequest.FromString,
+                    response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputStreamResponse.SerializeToString,
+            ),
+            'CloseInput': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseInput,
+                    request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.CloseInputRequest.FromString,
+                    response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.CloseInputResponse.SerializeToString,
+            ),
+            'Resize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resize,
+                    request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ResizeRequest.FromString,
+                    response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ResizeResponse.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceCancelRequest.FromString,
+                    response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceCancelResponse.SerializeToString,
+            ),
+            'Remove': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remove,
+                    request_deserializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceRemoveRequest.FromString,
+                    response_serializer=guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceRemoveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -302,6 +506,60 @@ class ProcessService:
             _registered_method=True)
 
     @staticmethod
+    def GetOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guyline.agent.v1.ProcessService/GetOutput',
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.GetOutputRequest.SerializeToString,
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.GetOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Wait(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guyline.agent.v1.ProcessService/Wait',
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceWaitRequest.SerializeToString,
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceWaitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def List(request,
             target,
             options=(),
@@ -372,6 +630,168 @@ class ProcessService:
             '/guyline.agent.v1.ProcessService/Signal',
             guyline_dot_agent_dot_v1_dot_process__service__pb2.SignalRequest.SerializeToString,
             guyline_dot_agent_dot_v1_dot_process__service__pb2.SignalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteInput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guyline.agent.v1.ProcessService/WriteInput',
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputRequest.SerializeToString,
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteInputStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/guyline.agent.v1.ProcessService/WriteInputStream',
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputStreamRequest.SerializeToString,
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.WriteInputStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseInput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guyline.agent.v1.ProcessService/CloseInput',
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.CloseInputRequest.SerializeToString,
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.CloseInputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guyline.agent.v1.ProcessService/Resize',
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.ResizeRequest.SerializeToString,
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.ResizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guyline.agent.v1.ProcessService/Cancel',
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceCancelRequest.SerializeToString,
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceCancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/guyline.agent.v1.ProcessService/Remove',
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceRemoveRequest.SerializeToString,
+            guyline_dot_agent_dot_v1_dot_process__service__pb2.ProcessServiceRemoveResponse.FromString,
             options,
             channel_credentials,
             insecure,

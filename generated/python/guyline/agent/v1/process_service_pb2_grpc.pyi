@@ -31,6 +31,8 @@ class ProcessServiceStub:
     - INVALID_ARGUMENT: a field is missing, malformed or too long, or the directory cannot be used.
     - FAILED_PRECONDITION: the program cannot be executed (COMMAND_NOT_RUNNABLE, with the errno's
       name), or the key is too old (KEY_EXPIRED).
+      Also: the start was canceled before it came (START_CANCELED), a limit is asked for that the
+      agent cannot set here (FEATURE_OFF), or it lacks the privilege (PRIVILEGE_MISSING).
     - ALREADY_EXISTS: the key was used for another start.
     - RESOURCE_EXHAUSTED: a limit of the agent or of the system is reached.
     - UNAVAILABLE: the agent is shutting down.
@@ -61,8 +63,27 @@ class ProcessServiceStub:
 
     Since 0.1.
     """
+    GetOutput: _aio.UnaryUnaryMultiCallable[_process_service_pb2.GetOutputRequest, _process_service_pb2.GetOutputResponse]
+    """Shows what a process printed as a person or a model wants to see it: the beginning, the end, a
+    note of how much was left out between them, and no endless lines. May wait for the end first.
+
+    Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
+
+    Errors: those of Attach.
+
+    Since 0.1.
+    """
+    Wait: _aio.UnaryUnaryMultiCallable[_process_service_pb2.ProcessServiceWaitRequest, _process_service_pb2.ProcessServiceWaitResponse]
+    """Waits until one of several things has happened, and says which one: the process has ended, has
+    printed something, a port answers, a file is there. What holds already is told at once.
+
+    Errors: those of Attach.
+
+    Since 0.1.
+    """
     List: _aio.UnaryUnaryMultiCallable[_process_service_pb2.ProcessServiceListRequest, _process_service_pb2.ProcessServiceListResponse]
-    """Lists the processes that the caller may see: running ones first, then the newest.
+    """Lists the processes that the caller may see: running ones first, then the ended, each the newest
+    first. In pages: one that ends meanwhile may come twice, none is left out.
 
     Since 0.1.
     """
@@ -70,7 +91,9 @@ class ProcessServiceStub:
     """Follows the list of processes: starts, ends, what else changes. A STATE stream, keyed by
     `process_id`.
 
-    A process's growing output alone is no change.
+    A process's growing output alone is no change. An end that the reader has not been told of comes
+    as `ended`, once, also to a reader that comes back with its cursor after the agent's worker was
+    replaced (in the moment of such a replacement it may come twice).
 
     Since 0.1.
     """
@@ -80,6 +103,75 @@ class ProcessServiceStub:
     Errors:
     - NOT_FOUND: no such process, or another chat's.
     - FAILED_PRECONDITION: it has ended, and no descendant is left in the scope.
+
+    Since 0.1.
+    """
+    WriteInput: _aio.UnaryUnaryMultiCallable[_process_service_pb2.WriteInputRequest, _process_service_pb2.WriteInputResponse]
+    """Gives a process something to read, from `offset` on, and answers the offset at which to go on.
+
+    What was accepted is passed to the process in order and survives the agent's worker. To resume
+    after a break, repeat from the last offset that was answered, or ask for it by a call without
+    data: what the agent has already is passed over. Two writers that give offsets do not mix; those
+    who share an input give none.
+
+    A process that does not read makes its writer wait; what fits is taken.
+
+    Errors:
+    - NOT_FOUND: no such process, or another chat's.
+    - FAILED_PRECONDITION: it has no input (NO_INPUT), or that is closed (INPUT_CLOSED).
+    - OUT_OF_RANGE: bytes between what was accepted and `offset` are missing; `next_offset` says
+      where to go on.
+    - RESOURCE_EXHAUSTED: nothing was taken within `wait`: the process does not read (INPUT_FULL).
+
+    Since 0.1.
+    """
+    WriteInputStream: _aio.StreamUnaryMultiCallable[_process_service_pb2.WriteInputStreamRequest, _process_service_pb2.WriteInputStreamResponse]
+    """The same as a stream, for much or frequent input. Its end says nothing, since a cut one looks
+    just like it: only `eof` closes the input.
+
+    Answers once the stream has ended, and at once after `eof`. Ask WriteInput where to go on after a
+    break. A process that does not read makes the stream wait, for as long as it takes.
+
+    Errors: those of WriteInput, but for INPUT_FULL.
+
+    Since 0.1.
+    """
+    CloseInput: _aio.UnaryUnaryMultiCallable[_process_service_pb2.CloseInputRequest, _process_service_pb2.CloseInputResponse]
+    """Closes a process's input once all that was accepted has been passed to it. Closing twice is fine.
+
+    Errors: those of WriteInput, but for INPUT_FULL; FAILED_PRECONDITION also for a terminal, which
+    has no end (write its end-of-file character, mostly the byte 4).
+
+    Since 0.1.
+    """
+    Resize: _aio.UnaryUnaryMultiCallable[_process_service_pb2.ResizeRequest, _process_service_pb2.ResizeResponse]
+    """Sets the size of a process's terminal. Its foreground group gets SIGWINCH if that is a change.
+
+    Errors:
+    - NOT_FOUND: no such process, or another chat's.
+    - FAILED_PRECONDITION: it has no terminal, or none any more (NO_TERMINAL).
+
+    Since 0.1.
+    """
+    Cancel: _aio.UnaryUnaryMultiCallable[_process_service_pb2.ProcessServiceCancelRequest, _process_service_pb2.ProcessServiceCancelResponse]
+    """Ends a process, or forbids a start that has not come yet. After this has answered, what the key
+    stands for neither runs on nor will ever run.
+
+    It gets SIGTERM, then SIGKILL after `grace`, with all that came of it. Canceling what has ended
+    is fine.
+
+    Errors:
+    - NOT_FOUND: no such process, or another chat's. (An unknown key is no error.)
+    - FAILED_PRECONDITION: the key is too old to say whether it was used (KEY_EXPIRED).
+
+    Since 0.1.
+    """
+    Remove: _aio.UnaryUnaryMultiCallable[_process_service_pb2.ProcessServiceRemoveRequest, _process_service_pb2.ProcessServiceRemoveResponse]
+    """Forgets an ended process and what it printed, as time does anyway. Its key stays known.
+
+    Errors:
+    - NOT_FOUND: no such process, or another chat's.
+    - FAILED_PRECONDITION: it runs (PROCESS_RUNNING).
 
     Since 0.1.
     """
@@ -107,6 +199,8 @@ class ProcessServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT: a field is missing, malformed or too long, or the directory cannot be used.
         - FAILED_PRECONDITION: the program cannot be executed (COMMAND_NOT_RUNNABLE, with the errno's
           name), or the key is too old (KEY_EXPIRED).
+          Also: the start was canceled before it came (START_CANCELED), a limit is asked for that the
+          agent cannot set here (FEATURE_OFF), or it lacks the privilege (PRIVILEGE_MISSING).
         - ALREADY_EXISTS: the key was used for another start.
         - RESOURCE_EXHAUSTED: a limit of the agent or of the system is reached.
         - UNAVAILABLE: the agent is shutting down.
@@ -151,12 +245,43 @@ class ProcessServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetOutput(
+        self,
+        request: _process_service_pb2.GetOutputRequest,
+        context: _aio.ServicerContext[_process_service_pb2.GetOutputRequest, _abc.Awaitable[_process_service_pb2.GetOutputResponse]],
+    ) -> _abc.Awaitable[_process_service_pb2.GetOutputResponse]:
+        """Shows what a process printed as a person or a model wants to see it: the beginning, the end, a
+        note of how much was left out between them, and no endless lines. May wait for the end first.
+
+        Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
+
+        Errors: those of Attach.
+
+        Since 0.1.
+        """
+
+    @_abc_1.abstractmethod
+    def Wait(
+        self,
+        request: _process_service_pb2.ProcessServiceWaitRequest,
+        context: _aio.ServicerContext[_process_service_pb2.ProcessServiceWaitRequest, _abc.Awaitable[_process_service_pb2.ProcessServiceWaitResponse]],
+    ) -> _abc.Awaitable[_process_service_pb2.ProcessServiceWaitResponse]:
+        """Waits until one of several things has happened, and says which one: the process has ended, has
+        printed something, a port answers, a file is there. What holds already is told at once.
+
+        Errors: those of Attach.
+
+        Since 0.1.
+        """
+
+    @_abc_1.abstractmethod
     def List(
         self,
         request: _process_service_pb2.ProcessServiceListRequest,
         context: _aio.ServicerContext[_process_service_pb2.ProcessServiceListRequest, _abc.Awaitable[_process_service_pb2.ProcessServiceListResponse]],
     ) -> _abc.Awaitable[_process_service_pb2.ProcessServiceListResponse]:
-        """Lists the processes that the caller may see: running ones first, then the newest.
+        """Lists the processes that the caller may see: running ones first, then the ended, each the newest
+        first. In pages: one that ends meanwhile may come twice, none is left out.
 
         Since 0.1.
         """
@@ -170,7 +295,9 @@ class ProcessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Follows the list of processes: starts, ends, what else changes. A STATE stream, keyed by
         `process_id`.
 
-        A process's growing output alone is no change.
+        A process's growing output alone is no change. An end that the reader has not been told of comes
+        as `ended`, once, also to a reader that comes back with its cursor after the agent's worker was
+        replaced (in the moment of such a replacement it may come twice).
 
         Since 0.1.
         """
@@ -186,6 +313,111 @@ class ProcessServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - NOT_FOUND: no such process, or another chat's.
         - FAILED_PRECONDITION: it has ended, and no descendant is left in the scope.
+
+        Since 0.1.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteInput(
+        self,
+        request: _process_service_pb2.WriteInputRequest,
+        context: _aio.ServicerContext[_process_service_pb2.WriteInputRequest, _abc.Awaitable[_process_service_pb2.WriteInputResponse]],
+    ) -> _abc.Awaitable[_process_service_pb2.WriteInputResponse]:
+        """Gives a process something to read, from `offset` on, and answers the offset at which to go on.
+
+        What was accepted is passed to the process in order and survives the agent's worker. To resume
+        after a break, repeat from the last offset that was answered, or ask for it by a call without
+        data: what the agent has already is passed over. Two writers that give offsets do not mix; those
+        who share an input give none.
+
+        A process that does not read makes its writer wait; what fits is taken.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it has no input (NO_INPUT), or that is closed (INPUT_CLOSED).
+        - OUT_OF_RANGE: bytes between what was accepted and `offset` are missing; `next_offset` says
+          where to go on.
+        - RESOURCE_EXHAUSTED: nothing was taken within `wait`: the process does not read (INPUT_FULL).
+
+        Since 0.1.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteInputStream(
+        self,
+        request_iterator: _abc.AsyncIterator[_process_service_pb2.WriteInputStreamRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_process_service_pb2.WriteInputStreamRequest], _abc.Awaitable[_process_service_pb2.WriteInputStreamResponse]],
+    ) -> _abc.Awaitable[_process_service_pb2.WriteInputStreamResponse]:
+        """The same as a stream, for much or frequent input. Its end says nothing, since a cut one looks
+        just like it: only `eof` closes the input.
+
+        Answers once the stream has ended, and at once after `eof`. Ask WriteInput where to go on after a
+        break. A process that does not read makes the stream wait, for as long as it takes.
+
+        Errors: those of WriteInput, but for INPUT_FULL.
+
+        Since 0.1.
+        """
+
+    @_abc_1.abstractmethod
+    def CloseInput(
+        self,
+        request: _process_service_pb2.CloseInputRequest,
+        context: _aio.ServicerContext[_process_service_pb2.CloseInputRequest, _abc.Awaitable[_process_service_pb2.CloseInputResponse]],
+    ) -> _abc.Awaitable[_process_service_pb2.CloseInputResponse]:
+        """Closes a process's input once all that was accepted has been passed to it. Closing twice is fine.
+
+        Errors: those of WriteInput, but for INPUT_FULL; FAILED_PRECONDITION also for a terminal, which
+        has no end (write its end-of-file character, mostly the byte 4).
+
+        Since 0.1.
+        """
+
+    @_abc_1.abstractmethod
+    def Resize(
+        self,
+        request: _process_service_pb2.ResizeRequest,
+        context: _aio.ServicerContext[_process_service_pb2.ResizeRequest, _abc.Awaitable[_process_service_pb2.ResizeResponse]],
+    ) -> _abc.Awaitable[_process_service_pb2.ResizeResponse]:
+        """Sets the size of a process's terminal. Its foreground group gets SIGWINCH if that is a change.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it has no terminal, or none any more (NO_TERMINAL).
+
+        Since 0.1.
+        """
+
+    @_abc_1.abstractmethod
+    def Cancel(
+        self,
+        request: _process_service_pb2.ProcessServiceCancelRequest,
+        context: _aio.ServicerContext[_process_service_pb2.ProcessServiceCancelRequest, _abc.Awaitable[_process_service_pb2.ProcessServiceCancelResponse]],
+    ) -> _abc.Awaitable[_process_service_pb2.ProcessServiceCancelResponse]:
+        """Ends a process, or forbids a start that has not come yet. After this has answered, what the key
+        stands for neither runs on nor will ever run.
+
+        It gets SIGTERM, then SIGKILL after `grace`, with all that came of it. Canceling what has ended
+        is fine.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's. (An unknown key is no error.)
+        - FAILED_PRECONDITION: the key is too old to say whether it was used (KEY_EXPIRED).
+
+        Since 0.1.
+        """
+
+    @_abc_1.abstractmethod
+    def Remove(
+        self,
+        request: _process_service_pb2.ProcessServiceRemoveRequest,
+        context: _aio.ServicerContext[_process_service_pb2.ProcessServiceRemoveRequest, _abc.Awaitable[_process_service_pb2.ProcessServiceRemoveResponse]],
+    ) -> _abc.Awaitable[_process_service_pb2.ProcessServiceRemoveResponse]:
+        """Forgets an ended process and what it printed, as time does anyway. Its key stays known.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it runs (PROCESS_RUNNING).
 
         Since 0.1.
         """

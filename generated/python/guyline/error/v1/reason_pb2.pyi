@@ -51,7 +51,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_PROCESS_NOT_RUNNING: _Reason.ValueType  # 8
     """The process has ended. FAILED_PRECONDITION."""
     REASON_OFFSET_OUT_OF_RANGE: _Reason.ValueType  # 9
-    """The cursor or offset is beyond what was printed so far. OUT_OF_RANGE."""
+    """The cursor or offset is beyond what was printed, or written, so far. OUT_OF_RANGE."""
     REASON_COMMAND_NOT_RUNNABLE: _Reason.ValueType  # 10
     """The program could not be executed; `errno` names the error, `program` what was tried.
     FAILED_PRECONDITION.
@@ -92,6 +92,30 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """As many calls as the daemon takes at once are open; `max_calls` says how many, RetryInfo when
     to come back. RESOURCE_EXHAUSTED.
     """
+    REASON_PROCESS_RUNNING: _Reason.ValueType  # 24
+    """The process still runs. FAILED_PRECONDITION."""
+    REASON_NO_INPUT: _Reason.ValueType  # 25
+    """The process was started without anything to write to. FAILED_PRECONDITION."""
+    REASON_INPUT_CLOSED: _Reason.ValueType  # 26
+    """The process's input is closed: by `eof`, by the process, or by its end. FAILED_PRECONDITION."""
+    REASON_INPUT_FULL: _Reason.ValueType  # 27
+    """The process does not read, and no more can wait for it. RESOURCE_EXHAUSTED."""
+    REASON_NO_TERMINAL: _Reason.ValueType  # 28
+    """The process has no terminal, or it has none any more. FAILED_PRECONDITION."""
+    REASON_START_CANCELED: _Reason.ValueType  # 29
+    """The start was canceled before it came. FAILED_PRECONDITION."""
+    REASON_TOO_MANY_FOLLOWERS: _Reason.ValueType  # 30
+    """As many streams of output as the settings allow are open. RESOURCE_EXHAUSTED."""
+    REASON_JOURNAL_QUOTA: _Reason.ValueType  # 31
+    """More output is to be kept of one process than the agent keeps in all. RESOURCE_EXHAUSTED."""
+    REASON_FEATURE_OFF: _Reason.ValueType  # 32
+    """The agent cannot do this here; `feature` names what it lacks, GetInfo says why.
+    FAILED_PRECONDITION.
+    """
+    REASON_PRIVILEGE_MISSING: _Reason.ValueType  # 33
+    """The agent lacks a privilege that the start needs; `setting` says for what.
+    FAILED_PRECONDITION.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed. Programs decide by this; the code is for those that cannot read details."""
@@ -119,7 +143,7 @@ REASON_PROCESS_NOT_FOUND: Reason.ValueType  # 7
 REASON_PROCESS_NOT_RUNNING: Reason.ValueType  # 8
 """The process has ended. FAILED_PRECONDITION."""
 REASON_OFFSET_OUT_OF_RANGE: Reason.ValueType  # 9
-"""The cursor or offset is beyond what was printed so far. OUT_OF_RANGE."""
+"""The cursor or offset is beyond what was printed, or written, so far. OUT_OF_RANGE."""
 REASON_COMMAND_NOT_RUNNABLE: Reason.ValueType  # 10
 """The program could not be executed; `errno` names the error, `program` what was tried.
 FAILED_PRECONDITION.
@@ -159,6 +183,30 @@ REASON_REQUEST_TOO_LARGE: Reason.ValueType  # 22
 REASON_TOO_MANY_CALLS: Reason.ValueType  # 23
 """As many calls as the daemon takes at once are open; `max_calls` says how many, RetryInfo when
 to come back. RESOURCE_EXHAUSTED.
+"""
+REASON_PROCESS_RUNNING: Reason.ValueType  # 24
+"""The process still runs. FAILED_PRECONDITION."""
+REASON_NO_INPUT: Reason.ValueType  # 25
+"""The process was started without anything to write to. FAILED_PRECONDITION."""
+REASON_INPUT_CLOSED: Reason.ValueType  # 26
+"""The process's input is closed: by `eof`, by the process, or by its end. FAILED_PRECONDITION."""
+REASON_INPUT_FULL: Reason.ValueType  # 27
+"""The process does not read, and no more can wait for it. RESOURCE_EXHAUSTED."""
+REASON_NO_TERMINAL: Reason.ValueType  # 28
+"""The process has no terminal, or it has none any more. FAILED_PRECONDITION."""
+REASON_START_CANCELED: Reason.ValueType  # 29
+"""The start was canceled before it came. FAILED_PRECONDITION."""
+REASON_TOO_MANY_FOLLOWERS: Reason.ValueType  # 30
+"""As many streams of output as the settings allow are open. RESOURCE_EXHAUSTED."""
+REASON_JOURNAL_QUOTA: Reason.ValueType  # 31
+"""More output is to be kept of one process than the agent keeps in all. RESOURCE_EXHAUSTED."""
+REASON_FEATURE_OFF: Reason.ValueType  # 32
+"""The agent cannot do this here; `feature` names what it lacks, GetInfo says why.
+FAILED_PRECONDITION.
+"""
+REASON_PRIVILEGE_MISSING: Reason.ValueType  # 33
+"""The agent lacks a privilege that the start needs; `setting` says for what.
+FAILED_PRECONDITION.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 

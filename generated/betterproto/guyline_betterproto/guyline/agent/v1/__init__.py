@@ -7,27 +7,55 @@ __all__ = (
     "AgentInfoServiceStub",
     "AttachRequest",
     "AttachResponse",
+    "CloseInputRequest",
+    "CloseInputResponse",
     "Descendants",
     "DiskUse",
     "EndedBy",
     "Exit",
+    "ExitCondition",
     "Feature",
+    "FileCondition",
     "GetInfoRequest",
     "GetInfoResponse",
+    "GetOutputRequest",
+    "GetOutputResponse",
+    "GroupLimits",
     "IdempotencyKey",
+    "Input",
+    "InputMode",
     "Limits",
+    "Omission",
     "OutputMode",
     "OutputRun",
     "OutputStream",
+    "OutputStyle",
     "OutputTime",
+    "OutputView",
+    "OutputWait",
+    "PatternCondition",
+    "PatternMatch",
+    "PortCondition",
+    "Privileges",
     "Process",
     "ProcessEvent",
+    "ProcessFilter",
+    "ProcessServiceCancelRequest",
+    "ProcessServiceCancelResponse",
     "ProcessServiceListRequest",
     "ProcessServiceListResponse",
+    "ProcessServiceRemoveRequest",
+    "ProcessServiceRemoveResponse",
     "ProcessServiceStub",
+    "ProcessServiceWaitRequest",
+    "ProcessServiceWaitResponse",
     "ProcessServiceWatchRequest",
     "ProcessServiceWatchResponse",
     "ProcessState",
+    "ResizeRequest",
+    "ResizeResponse",
+    "Resource",
+    "ResourceLimit",
     "RunRequest",
     "RunResponse",
     "SignalRequest",
@@ -36,14 +64,25 @@ __all__ = (
     "StartRequest",
     "StartResponse",
     "Survivor",
+    "Terminal",
+    "TerminalSize",
+    "TimeLimit",
+    "TimeLimits",
     "UnknownEnd",
     "UpgradeRequest",
     "UpgradeResponse",
+    "Usage",
+    "WaitCondition",
+    "WaitOver",
     "WhenFull",
+    "WriteInputRequest",
+    "WriteInputResponse",
+    "WriteInputStreamRequest",
+    "WriteInputStreamResponse",
 )
 
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -163,6 +202,51 @@ class EndedBy(betterproto2.Enum):
         }
 
 
+class InputMode(betterproto2.Enum):
+    """
+    What a process has for standard input.
+    """
+
+    UNSPECIFIED = 0
+    """
+    As NONE; with a terminal, the terminal.
+    """
+
+    NONE = 1
+    """
+    The null device: reading finds the end at once.
+    """
+
+    PIPE = 2
+    """
+    A pipe, to be written with WriteInput. It stays open until somebody says `eof`, whatever becomes
+    of those who write.
+    """
+
+    TERMINAL = 3
+    """
+    The terminal. Only told: ask for one by `terminal`.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "INPUT_MODE_UNSPECIFIED",
+            1: "INPUT_MODE_NONE",
+            2: "INPUT_MODE_PIPE",
+            3: "INPUT_MODE_TERMINAL",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "INPUT_MODE_UNSPECIFIED": 0,
+            "INPUT_MODE_NONE": 1,
+            "INPUT_MODE_PIPE": 2,
+            "INPUT_MODE_TERMINAL": 3,
+        }
+
+
 class OutputMode(betterproto2.Enum):
     """
     How standard output and standard error are kept.
@@ -238,6 +322,81 @@ class OutputStream(betterproto2.Enum):
         }
 
 
+class OutputStyle(betterproto2.Enum):
+    """
+    How output is shown.
+    """
+
+    UNSPECIFIED = 0
+    """
+    As PLAIN.
+    """
+
+    PLAIN = 1
+    """
+    Without the terminal's codes and other control characters, and of lines that were drawn anew
+    again and again (progress) the last state alone.
+    """
+
+    RAW = 2
+    """
+    As it was printed.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "OUTPUT_STYLE_UNSPECIFIED",
+            1: "OUTPUT_STYLE_PLAIN",
+            2: "OUTPUT_STYLE_RAW",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "OUTPUT_STYLE_UNSPECIFIED": 0,
+            "OUTPUT_STYLE_PLAIN": 1,
+            "OUTPUT_STYLE_RAW": 2,
+        }
+
+
+class OutputWait(betterproto2.Enum):
+    """
+    What GetOutput waits for.
+    """
+
+    UNSPECIFIED = 0
+    """
+    As EXIT.
+    """
+
+    EXIT = 1
+    """
+    The process has ended.
+    """
+
+    OUTPUT = 2
+    """
+    There is output behind the cursor or offset, or the process has ended.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "OUTPUT_WAIT_UNSPECIFIED",
+            1: "OUTPUT_WAIT_EXIT",
+            2: "OUTPUT_WAIT_OUTPUT",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "OUTPUT_WAIT_UNSPECIFIED": 0,
+            "OUTPUT_WAIT_EXIT": 1,
+            "OUTPUT_WAIT_OUTPUT": 2,
+        }
+
+
 class ProcessState(betterproto2.Enum):
     """
     Where a process stands.
@@ -282,6 +441,92 @@ class ProcessState(betterproto2.Enum):
         }
 
 
+class Resource(betterproto2.Enum):
+    """
+    What setrlimit(2) limits.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never valid.
+    """
+
+    CPU = 1
+    """
+    CPU time in seconds.
+    """
+
+    FILE_SIZE = 2
+    """
+    The largest file in bytes.
+    """
+
+    DATA = 3
+    """
+    The data segment in bytes.
+    """
+
+    STACK = 4
+    """
+    The stack in bytes.
+    """
+
+    CORE = 5
+    """
+    A core file in bytes.
+    """
+
+    OPEN_FILES = 6
+    """
+    Open descriptors.
+    """
+
+    ADDRESS_SPACE = 7
+    """
+    The address space in bytes.
+    """
+
+    PROCESSES = 8
+    """
+    Processes of the user.
+    """
+
+    LOCKED_MEMORY = 9
+    """
+    Locked memory in bytes.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "RESOURCE_UNSPECIFIED",
+            1: "RESOURCE_CPU",
+            2: "RESOURCE_FILE_SIZE",
+            3: "RESOURCE_DATA",
+            4: "RESOURCE_STACK",
+            5: "RESOURCE_CORE",
+            6: "RESOURCE_OPEN_FILES",
+            7: "RESOURCE_ADDRESS_SPACE",
+            8: "RESOURCE_PROCESSES",
+            9: "RESOURCE_LOCKED_MEMORY",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "RESOURCE_UNSPECIFIED": 0,
+            "RESOURCE_CPU": 1,
+            "RESOURCE_FILE_SIZE": 2,
+            "RESOURCE_DATA": 3,
+            "RESOURCE_STACK": 4,
+            "RESOURCE_CORE": 5,
+            "RESOURCE_OPEN_FILES": 6,
+            "RESOURCE_ADDRESS_SPACE": 7,
+            "RESOURCE_PROCESSES": 8,
+            "RESOURCE_LOCKED_MEMORY": 9,
+        }
+
+
 class SignalScope(betterproto2.Enum):
     """
     Who gets a signal.
@@ -320,6 +565,50 @@ class SignalScope(betterproto2.Enum):
         }
 
 
+class TimeLimit(betterproto2.Enum):
+    """
+    A limit of time, by name.
+    """
+
+    UNSPECIFIED = 0
+    """
+    None.
+    """
+
+    TIMEOUT = 1
+    """
+    `timeout`: it ran for too long.
+    """
+
+    IDLE_TIMEOUT = 2
+    """
+    `idle_timeout`: it printed nothing for too long.
+    """
+
+    DETACH_AFTER = 3
+    """
+    `detach_after` of a call: the call returned, the process goes on.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "TIME_LIMIT_UNSPECIFIED",
+            1: "TIME_LIMIT_TIMEOUT",
+            2: "TIME_LIMIT_IDLE_TIMEOUT",
+            3: "TIME_LIMIT_DETACH_AFTER",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "TIME_LIMIT_UNSPECIFIED": 0,
+            "TIME_LIMIT_TIMEOUT": 1,
+            "TIME_LIMIT_IDLE_TIMEOUT": 2,
+            "TIME_LIMIT_DETACH_AFTER": 3,
+        }
+
+
 class UnknownEnd(betterproto2.Enum):
     """
     Why nobody knows how a process ended.
@@ -354,6 +643,43 @@ class UnknownEnd(betterproto2.Enum):
             "UNKNOWN_END_UNSPECIFIED": 0,
             "UNKNOWN_END_KEEPER_LOST": 1,
             "UNKNOWN_END_AGENT_LOST": 2,
+        }
+
+
+class WaitOver(betterproto2.Enum):
+    """
+    Why a wait ended without anything holding.
+    """
+
+    UNSPECIFIED = 0
+    """
+    It did not.
+    """
+
+    TIMEOUT = 1
+    """
+    The time is over.
+    """
+
+    OUTPUT_ENDED = 2
+    """
+    Only patterns were waited for, and nothing will be printed any more.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "WAIT_OVER_UNSPECIFIED",
+            1: "WAIT_OVER_TIMEOUT",
+            2: "WAIT_OVER_OUTPUT_ENDED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "WAIT_OVER_UNSPECIFIED": 0,
+            "WAIT_OVER_TIMEOUT": 1,
+            "WAIT_OVER_OUTPUT_ENDED": 2,
         }
 
 
@@ -451,6 +777,13 @@ class AttachRequest(betterproto2.Message):
     Say when the output was printed, in `times`.
     """
 
+    detach_after: "datetime.timedelta | None" = betterproto2.field(
+        10, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    End the call so long after the process's start, as in Run: to resume, give it again.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "AttachRequest", AttachRequest)
 
@@ -491,6 +824,11 @@ class AttachResponse(betterproto2.Message):
     How it ended. Only in the last message, and only if it has.
     """
 
+    limit: "TimeLimit" = betterproto2.field(10, betterproto2.TYPE_ENUM, default_factory=lambda: TimeLimit(0))
+    """
+    DETACH_AFTER, if that is why the call ends: then this message is the last one, without an exit.
+    """
+
     times: "list[OutputTime]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     When `data` was printed, in order; the first begins where `data` does. Only if asked for.
@@ -498,6 +836,42 @@ class AttachResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("guyline.agent.v1", "AttachResponse", AttachResponse)
+
+
+@dataclass(eq=False, repr=False)
+class CloseInputRequest(betterproto2.Message):
+    """
+    Which input to close.
+    """
+
+    process_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The process.
+    """
+
+    offset: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT64, optional=True)
+    """
+    How much the process must have been given: if it was less, nothing is closed. Unset: whatever it
+    was given.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "CloseInputRequest", CloseInputRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CloseInputResponse(betterproto2.Message):
+    """
+    How much the process was given.
+    """
+
+    next_offset: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    In all.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "CloseInputResponse", CloseInputResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -591,8 +965,25 @@ class Exit(betterproto2.Message):
     Where descendants were left over when it ended. They never change its code.
     """
 
+    time_limit: "TimeLimit" = betterproto2.field(11, betterproto2.TYPE_ENUM, default_factory=lambda: TimeLimit(0))
+    """
+    The limit that brought its end about. Only with ENDED_BY_TIME_LIMIT.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "Exit", Exit)
+
+
+@dataclass(eq=False, repr=False)
+class ExitCondition(betterproto2.Message):
+    """
+    The process has ended.
+    """
+
+    pass
+
+
+default_message_pool.register_message("guyline.agent.v1", "ExitCondition", ExitCondition)
 
 
 @dataclass(eq=False, repr=False)
@@ -618,6 +1009,21 @@ class Feature(betterproto2.Message):
 
 
 default_message_pool.register_message("guyline.agent.v1", "Feature", Feature)
+
+
+@dataclass(eq=False, repr=False)
+class FileCondition(betterproto2.Message):
+    """
+    Something is there.
+    """
+
+    path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its path; a relative one starts from the process's directory. Up to 4,096 bytes.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "FileCondition", FileCondition)
 
 
 @dataclass(eq=False, repr=False)
@@ -712,6 +1118,113 @@ default_message_pool.register_message("guyline.agent.v1", "GetInfoResponse", Get
 
 
 @dataclass(eq=False, repr=False)
+class GetOutputRequest(betterproto2.Message):
+    """
+    What to show of a process's output, and when.
+    """
+
+    process_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The process.
+    """
+
+    cursor: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    Show what was printed since: the cursor of an earlier GetOutput, Run or Attach. Empty: from
+    `from_offset`.
+    """
+
+    from_offset: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Show what was printed from here on. Ignored with a cursor. Unset: from the beginning.
+    """
+
+    style: "OutputStyle" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: OutputStyle(0))
+    """
+    Whether as it is or made plain.
+    """
+
+    wait: "datetime.timedelta | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    Answer only once what `wait_for` says has happened, or after this long. Up to 5 min; unset: at
+    once. That the time is over is no error.
+    """
+
+    wait_for: "OutputWait" = betterproto2.field(6, betterproto2.TYPE_ENUM, default_factory=lambda: OutputWait(0))
+    """
+    What to wait for.
+    """
+
+    max_bytes: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    How long the view may be: 1 KiB to 1 MiB. One half is for the beginning, one for the end; the
+    note between them is part of it. Zero: 32 KiB.
+    """
+
+    max_line_bytes: "int" = betterproto2.field(8, betterproto2.TYPE_UINT32)
+    """
+    Longer lines are cut, and say so at their end: 64 to 65,536 bytes, the note included. Zero: 2,048.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "GetOutputRequest", GetOutputRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetOutputResponse(betterproto2.Message):
+    """
+    Output as shown.
+    """
+
+    process: "Process | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The process as it was when the view was made: if it has ended, the view is of all its output.
+    """
+
+    view: "OutputView | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What it printed.
+    """
+
+    cursor: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+    """
+    Where the view ends: give it to the next GetOutput or to Attach. If the last bytes might be the
+    beginning of a secret, it ends before them for as long as the process runs.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "GetOutputResponse", GetOutputResponse)
+
+
+@dataclass(eq=False, repr=False)
+class GroupLimits(betterproto2.Message):
+    """
+    Limits of the process's cgroup. Each wants a feature of the agent: `process.limit.memory`,
+    `process.limit.cpu`, `process.limit.pids`.
+    """
+
+    memory_bytes: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Memory; beyond it the kernel kills within the group. At least 1 MiB. Zero: no limit.
+    """
+
+    cpus: "float" = betterproto2.field(2, betterproto2.TYPE_DOUBLE)
+    """
+    CPUs' worth of time: 1.5 is one and a half. At least 0.01. Zero: no limit.
+    """
+
+    pids: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Processes and threads. Zero: no limit.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "GroupLimits", GroupLimits)
+
+
+@dataclass(eq=False, repr=False)
 class IdempotencyKey(betterproto2.Message):
     """
     A name that a caller gives to a start, so that repeating it never starts anything twice.
@@ -733,6 +1246,36 @@ class IdempotencyKey(betterproto2.Message):
 
 
 default_message_pool.register_message("guyline.agent.v1", "IdempotencyKey", IdempotencyKey)
+
+
+@dataclass(eq=False, repr=False)
+class Input(betterproto2.Message):
+    """
+    What a process reads.
+    """
+
+    mode: "InputMode" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: InputMode(0))
+    """
+    Where from.
+    """
+
+    next_offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    How much was accepted: the offset at which the next byte goes in.
+    """
+
+    passed_bytes: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    How much of that has been passed to the process. What lies between waits for it to read.
+    """
+
+    is_open: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Whether more is accepted. A pipe is closed by `eof`, by the process itself, and by its end.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "Input", Input)
 
 
 @dataclass(eq=False, repr=False)
@@ -787,8 +1330,53 @@ class Limits(betterproto2.Message):
     How long a shutdown may take.
     """
 
+    max_chat_processes: "int" = betterproto2.field(9, betterproto2.TYPE_UINT32)
+    """
+    How many processes of one chat may run at once.
+    """
+
+    max_followers: "int" = betterproto2.field(10, betterproto2.TYPE_UINT32)
+    """
+    How many streams of output may be open at once.
+    """
+
+    input_bytes: "int" = betterproto2.field(11, betterproto2.TYPE_UINT64)
+    """
+    How much input may wait for one process to read it.
+    """
+
+    input_quota_bytes: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    How much input may wait for all processes together.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "Limits", Limits)
+
+
+@dataclass(eq=False, repr=False)
+class Omission(betterproto2.Message):
+    """
+    The middle of a stretch of output that a view does not show.
+    """
+
+    from_offset: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Where it begins: Attach with `from_offset` reads it.
+    """
+
+    to_offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    Where it ends.
+    """
+
+    lost_bytes: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    How many of its bytes are no longer kept.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "Omission", Omission)
 
 
 @dataclass(eq=False, repr=False)
@@ -833,6 +1421,166 @@ class OutputTime(betterproto2.Message):
 
 
 default_message_pool.register_message("guyline.agent.v1", "OutputTime", OutputTime)
+
+
+@dataclass(eq=False, repr=False)
+class OutputView(betterproto2.Message):
+    """
+    A stretch of output, made fit to be shown: its beginning, a note of what is left out, its end.
+    """
+
+    text: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
+    """
+    The whole view, at most `max_bytes`. Any bytes; characters in UTF-8 are never cut in two.
+    """
+
+    from_offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    Where the stretch begins in all that the process has printed.
+    """
+
+    to_offset: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    Where it ends.
+    """
+
+    omission: "Omission | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What was left out. Unset: nothing was.
+    """
+
+    cut_lines: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    How many lines of the view were cut for their length.
+    """
+
+    cut_bytes: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+    """
+    How many bytes these are short of, as they would be shown.
+    """
+
+    redactions: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    How often a secret's value was replaced by `[redacted NAME]`.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "OutputView", OutputView)
+
+
+@dataclass(eq=False, repr=False)
+class PatternCondition(betterproto2.Message):
+    """
+    The output holds something.
+    """
+
+    pattern: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    A regular expression in RE2's syntax, up to 1,000 bytes, searched for in the bytes of the output;
+    `^` and `$` are the ends of lines, `$` also the end of what is printed by now. A match of more
+    than 64 KiB may be missed.
+    """
+
+    cursor: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    Search what was printed since: a cursor of GetOutput, Run, Attach or Wait. Empty: from
+    `from_offset`.
+    """
+
+    from_offset: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Search from here on. Ignored with a cursor. Unset: from the beginning.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "PatternCondition", PatternCondition)
+
+
+@dataclass(eq=False, repr=False)
+class PatternMatch(betterproto2.Message):
+    """
+    Where a pattern was found.
+    """
+
+    offset: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Where the match begins in all that the process has printed.
+    """
+
+    data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    What matched, its first 4 KiB, without named secrets.
+    """
+
+    cursor: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+    """
+    Where the match ends, for a next Wait, Attach or GetOutput.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "PatternMatch", PatternMatch)
+
+
+@dataclass(eq=False, repr=False)
+class PortCondition(betterproto2.Message):
+    """
+    A port of this machine answers.
+    """
+
+    port: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    The TCP port, 1 to 65,535, on the loopback addresses of IPv4 and IPv6.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "PortCondition", PortCondition)
+
+
+@dataclass(eq=False, repr=False)
+class Privileges(betterproto2.Message):
+    """
+    As whom, and with how much of the machine, a process runs.
+    """
+
+    user: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    A user's name or number. Groups and HOME, USER, LOGNAME and SHELL follow, unless the start's
+    `env` has them. Empty: the agent's own user. Another one wants an agent that runs as root.
+    """
+
+    group: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    A group's name or number, in place of the user's own. Empty: that one.
+    """
+
+    umask: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT32, optional=True)
+    """
+    The mode bits that new files do not get, 0 to 0777. Unset: as the agent has it.
+    """
+
+    nice: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    The niceness, -20 to 19. Below the agent's own wants a privilege. Unset: the agent's default.
+    """
+
+    oom_score: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT32, optional=True)
+    """
+    How ready the kernel is to kill it when memory runs out, -1000 to 1000. Below the agent's own
+    wants a privilege. Unset: the agent's default.
+    """
+
+    resource_limits: "list[ResourceLimit]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Limits as of setrlimit, one for each resource at most.
+    """
+
+    group_limits: "GroupLimits | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Limits for all that comes of it together.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "Privileges", Privileges)
 
 
 @dataclass(eq=False, repr=False)
@@ -937,6 +1685,43 @@ class Process(betterproto2.Message):
     give them whole.
     """
 
+    labels: "dict[str, str]" = betterproto2.field(
+        19, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
+    )
+    """
+    As given at its start.
+    """
+
+    input: "Input | None" = betterproto2.field(20, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What its standard input is, and how much it was given.
+    """
+
+    terminal: "TerminalSize | None" = betterproto2.field(21, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The size of its terminal as it is now. Unset: it has none.
+    """
+
+    time_limits: "TimeLimits | None" = betterproto2.field(22, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    When it will be ended, and what for.
+    """
+
+    struck: "TimeLimit" = betterproto2.field(23, betterproto2.TYPE_ENUM, default_factory=lambda: TimeLimit(0))
+    """
+    The limit that has struck: signals to end it are under way, or have ended it.
+    """
+
+    user: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    The user it was started as. Empty: the agent's own.
+    """
+
+    usage: "Usage | None" = betterproto2.field(25, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    How much it uses now, with its descendants. Only in lists that asked for it, while it runs.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "Process", Process)
 
@@ -960,8 +1745,97 @@ class ProcessEvent(betterproto2.Message):
     It is no longer kept: its id.
     """
 
+    ended: "Process | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="event")
+    """
+    It has ended since the reader was told last: all of it, its exit included. Counts as `put`.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "ProcessEvent", ProcessEvent)
+
+
+@dataclass(eq=False, repr=False)
+class ProcessFilter(betterproto2.Message):
+    """
+    What a process must be like; what is unset does not matter.
+    """
+
+    labels: "dict[str, str]" = betterproto2.field(
+        1, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
+    )
+    """
+    It has all of these labels, with these values. An empty value: whatever the value.
+    """
+
+    states: "list[ProcessState]" = betterproto2.field(2, betterproto2.TYPE_ENUM, repeated=True)
+    """
+    It is in one of these states.
+    """
+
+    id_prefix: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Its id begins so.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "ProcessFilter", ProcessFilter)
+
+
+@dataclass(eq=False, repr=False)
+class ProcessServiceCancelRequest(betterproto2.Message):
+    """
+    What to end, or never to start.
+
+    Oneofs:
+        - target: Which one.
+    """
+
+    process_id: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True, group="target")
+    """
+    A process.
+    """
+
+    key: "IdempotencyKey | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True, group="target")
+    """
+    What was, or would be, started under this key of the caller's.
+    """
+
+    grace: "datetime.timedelta | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    How long it has between SIGTERM and SIGKILL. Up to 10 min; unset: 5 s.
+    """
+
+    wait: "datetime.timedelta | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    Answers only once everybody is gone, or after this long. Up to 10 min; unset: at once.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "ProcessServiceCancelRequest", ProcessServiceCancelRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ProcessServiceCancelResponse(betterproto2.Message):
+    """
+    What came of it.
+    """
+
+    process: "Process | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The process as it is now. Unset: none was started.
+    """
+
+    fenced: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether nothing was started, so that nothing ever will be.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "ProcessServiceCancelResponse", ProcessServiceCancelResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -972,7 +1846,28 @@ class ProcessServiceListRequest(betterproto2.Message):
 
     max_ended: "int | None" = betterproto2.field(1, betterproto2.TYPE_UINT32, optional=True)
     """
-    How many ended processes to list at most, besides all that run: up to 1,000. Unset: 10.
+    How many ended processes to list at most, besides all that run. Unset: 10.
+    """
+
+    filter: "ProcessFilter | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Which ones. Unset: all.
+    """
+
+    page_size: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    How many at most in one answer: up to 1,000. Zero: 1,000.
+    """
+
+    page_token: "bytes" = betterproto2.field(4, betterproto2.TYPE_BYTES)
+    """
+    `next_page_token` of the answer before; the rest of the request must be the same. Empty: the
+    first page.
+    """
+
+    usage: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Say how much the running ones use, in `usage`: costs a look at all processes of the system.
     """
 
 
@@ -992,11 +1887,100 @@ class ProcessServiceListResponse(betterproto2.Message):
 
     ended_total: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
     """
-    How many ended ones there are in all.
+    How many ended ones there are in all that the filter lets through.
+    """
+
+    next_page_token: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+    """
+    Gives the next page. Empty: this was the last one.
     """
 
 
 default_message_pool.register_message("guyline.agent.v1", "ProcessServiceListResponse", ProcessServiceListResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ProcessServiceRemoveRequest(betterproto2.Message):
+    """
+    What to forget.
+    """
+
+    process_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The process.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "ProcessServiceRemoveRequest", ProcessServiceRemoveRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ProcessServiceRemoveResponse(betterproto2.Message):
+    """
+    It is forgotten.
+    """
+
+    pass
+
+
+default_message_pool.register_message("guyline.agent.v1", "ProcessServiceRemoveResponse", ProcessServiceRemoveResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ProcessServiceWaitRequest(betterproto2.Message):
+    """
+    What to wait for.
+    """
+
+    process_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The process.
+    """
+
+    conditions: "list[WaitCondition]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    1 to 16: the first that holds ends the call, of several the one that stands first.
+    """
+
+    timeout: "datetime.timedelta | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    Answer after this long in any case. Up to 5 min; unset: 5 min.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "ProcessServiceWaitRequest", ProcessServiceWaitRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ProcessServiceWaitResponse(betterproto2.Message):
+    """
+    What happened.
+    """
+
+    process: "Process | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The process as it is now.
+    """
+
+    met: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT32, optional=True)
+    """
+    Which condition holds: its index. Unset: none.
+    """
+
+    match: "PatternMatch | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Where the pattern was found, if it is one.
+    """
+
+    over: "WaitOver" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: WaitOver(0))
+    """
+    Why none holds, if none does.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "ProcessServiceWaitResponse", ProcessServiceWaitResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1015,6 +1999,13 @@ class ProcessServiceWatchRequest(betterproto2.Message):
     )
     """
     A quiet stream sends a keepalive this often. 0.1 s to 10 min; unset: 15 s.
+    """
+
+    labels: "dict[str, str]" = betterproto2.field(
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
+    )
+    """
+    Only processes with all of these labels, as in ProcessFilter.
     """
 
 
@@ -1042,6 +2033,64 @@ default_message_pool.register_message("guyline.agent.v1", "ProcessServiceWatchRe
 
 
 @dataclass(eq=False, repr=False)
+class ResizeRequest(betterproto2.Message):
+    """
+    A new size.
+    """
+
+    process_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The process.
+    """
+
+    size: "TerminalSize | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    How large its terminal becomes.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "ResizeRequest", ResizeRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ResizeResponse(betterproto2.Message):
+    """
+    The terminal has it.
+    """
+
+    pass
+
+
+default_message_pool.register_message("guyline.agent.v1", "ResizeResponse", ResizeResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ResourceLimit(betterproto2.Message):
+    """
+    A limit as of setrlimit(2).
+    """
+
+    resource: "Resource" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: Resource(0))
+    """
+    Of what.
+    """
+
+    soft: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Where the kernel begins to refuse; in the resource's own unit. Unset: without limit.
+    """
+
+    hard: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
+    """
+    How far the process itself may raise that. Unset: without limit. More than the agent has wants a
+    privilege.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "ResourceLimit", ResourceLimit)
+
+
+@dataclass(eq=False, repr=False)
 class RunRequest(betterproto2.Message):
     """
     What to start and follow.
@@ -1062,6 +2111,14 @@ class RunRequest(betterproto2.Message):
     times: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
     """
     Say when the output was printed, in `times`.
+    """
+
+    detach_after: "datetime.timedelta | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    End the call so long after the process's start, and let the process go on; its limits of time go
+    on as well. 0 to 30 days. Unset: follow it to its end.
     """
 
 
@@ -1102,6 +2159,11 @@ class RunResponse(betterproto2.Message):
     exit: "Exit | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
     """
     How it ended. Only in the last message.
+    """
+
+    limit: "TimeLimit" = betterproto2.field(10, betterproto2.TYPE_ENUM, default_factory=lambda: TimeLimit(0))
+    """
+    DETACH_AFTER, if that is why the call ends: then this message is the last one, without an exit.
     """
 
     attached: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
@@ -1229,8 +2291,8 @@ class StartRequest(betterproto2.Message):
 
     kept_bytes: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
     """
-    How much of its output is kept, besides the first 16 KiB. 1 MiB up to the agent's quota. Zero:
-    the agent's default.
+    How much of its output is kept, besides the first 16 KiB. 1 MiB up to the agent's quota
+    (beyond it: JOURNAL_QUOTA, RESOURCE_EXHAUSTED). Zero: the agent's default.
     """
 
     background: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
@@ -1241,6 +2303,41 @@ class StartRequest(betterproto2.Message):
     key: "IdempotencyKey | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Makes repeating this start safe. Unset: a repeat starts it again.
+    """
+
+    input: "InputMode" = betterproto2.field(10, betterproto2.TYPE_ENUM, default_factory=lambda: InputMode(0))
+    """
+    What it has for standard input. NONE or PIPE; a terminal is its own.
+    """
+
+    terminal: "Terminal | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Gives it a terminal of its own, which it controls, for input and output. Not with SEPARATE.
+    """
+
+    time_limits: "TimeLimits | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    When to end it.
+    """
+
+    labels: "dict[str, str]" = betterproto2.field(
+        13, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
+    )
+    """
+    Names and values of the caller's, to find it by. At most 32; names of 1 to 63 bytes, values of up
+    to 255.
+    """
+
+    privileges: "Privileges | None" = betterproto2.field(14, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    As whom, and with how much of the machine, it runs. Unset: as the agent.
+    """
+
+    redact: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of variables of its environment, the agent's included, whose values never appear in views
+    (GetOutput, Wait). At most 64; each must be set and have at least 4 bytes. The values are kept
+    beside the output, as safe as that, and go with it.
     """
 
 
@@ -1305,6 +2402,81 @@ default_message_pool.register_message("guyline.agent.v1", "Survivor", Survivor)
 
 
 @dataclass(eq=False, repr=False)
+class Terminal(betterproto2.Message):
+    """
+    A terminal as it is at the start.
+    """
+
+    size: "TerminalSize | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Its size. Unset: 80 columns and 24 rows.
+    """
+
+    term: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    What TERM is set to, unless `env` has it. Up to 64 bytes. Empty: xterm-256color.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "Terminal", Terminal)
+
+
+@dataclass(eq=False, repr=False)
+class TerminalSize(betterproto2.Message):
+    """
+    How large a terminal is, in characters.
+    """
+
+    columns: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    1 to 10,000.
+    """
+
+    rows: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    1 to 10,000.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "TerminalSize", TerminalSize)
+
+
+@dataclass(eq=False, repr=False)
+class TimeLimits(betterproto2.Message):
+    """
+    When a process is ended by the agent. All of these count from its start, or its last output, in
+    time that the machine was awake: neither a clock that is set nor a suspended laptop makes one
+    strike. They hold over restarts of the agent's worker.
+    """
+
+    timeout: "datetime.timedelta | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    Ends it after so long. 1 ms to 30 days. Unset: never.
+    """
+
+    idle_timeout: "datetime.timedelta | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    Ends it once it has printed nothing for so long. 1 ms to 30 days. Input does not count, nor does
+    time in which it waits for its reader (PAUSE). Unset: never.
+    """
+
+    grace: "datetime.timedelta | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    How long it has after the first signal, SIGTERM to all that came of it, until SIGKILL. Up to 10
+    min; unset: 5 s.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "TimeLimits", TimeLimits)
+
+
+@dataclass(eq=False, repr=False)
 class UpgradeRequest(betterproto2.Message):
     """
     Which code to take.
@@ -1337,6 +2509,176 @@ class UpgradeResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("guyline.agent.v1", "UpgradeResponse", UpgradeResponse)
+
+
+@dataclass(eq=False, repr=False)
+class Usage(betterproto2.Message):
+    """
+    What a process and its descendants use at a moment.
+    """
+
+    cpu: "datetime.timedelta | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    CPU time used so far, by those that live.
+    """
+
+    memory_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    Memory they hold: their resident sets, what they share counted once for each.
+    """
+
+    processes: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    How many they are.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "Usage", Usage)
+
+
+@dataclass(eq=False, repr=False)
+class WaitCondition(betterproto2.Message):
+    """
+    Something to wait for.
+
+    Oneofs:
+        - condition: What it is.
+    """
+
+    exit: "ExitCondition | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True, group="condition")
+    """
+    The process has ended, and all its output can be read.
+    """
+
+    pattern: "PatternCondition | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True, group="condition"
+    )
+    """
+    It has printed something.
+    """
+
+    port: "PortCondition | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="condition")
+    """
+    A program accepts connections on a port.
+    """
+
+    file: "FileCondition | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True, group="condition")
+    """
+    A file, or anything else, is there.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "WaitCondition", WaitCondition)
+
+
+@dataclass(eq=False, repr=False)
+class WriteInputRequest(betterproto2.Message):
+    """
+    A piece of input.
+    """
+
+    process_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The process.
+    """
+
+    offset: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Where the data belongs in all that the process is given. Unset: behind what it was given last.
+    """
+
+    data: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+    """
+    The data. As much as a request may hold.
+    """
+
+    eof: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    The input ends behind the data: it is closed once all of it has been passed on. Not for a
+    terminal.
+    """
+
+    wait: "datetime.timedelta | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    How long to wait for room. Up to 5 min; unset: 10 s.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "WriteInputRequest", WriteInputRequest)
+
+
+@dataclass(eq=False, repr=False)
+class WriteInputResponse(betterproto2.Message):
+    """
+    How far the input has come.
+    """
+
+    next_offset: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Where to go on. Less than the end of the data: the rest, and `eof`, must be repeated.
+    """
+
+    passed_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    How much has been passed to the process so far.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "WriteInputResponse", WriteInputResponse)
+
+
+@dataclass(eq=False, repr=False)
+class WriteInputStreamRequest(betterproto2.Message):
+    """
+    A piece of input; the pieces of a stream follow one another.
+    """
+
+    process_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The process. Only in the first message.
+    """
+
+    offset: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Where the data belongs. Unset: behind the message before; of the first: behind all.
+    """
+
+    data: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+    """
+    The data.
+    """
+
+    eof: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    As in WriteInput. Nothing may follow.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "WriteInputStreamRequest", WriteInputStreamRequest)
+
+
+@dataclass(eq=False, repr=False)
+class WriteInputStreamResponse(betterproto2.Message):
+    """
+    How far the input has come.
+    """
+
+    next_offset: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Where to go on.
+    """
+
+    passed_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    How much has been passed to the process so far.
+    """
+
+
+default_message_pool.register_message("guyline.agent.v1", "WriteInputStreamResponse", WriteInputStreamResponse)
 
 
 class AgentInfoServiceStub(betterproto2_grpclib.ServiceStub):
@@ -1428,6 +2770,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         - INVALID_ARGUMENT: a field is missing, malformed or too long, or the directory cannot be used.
         - FAILED_PRECONDITION: the program cannot be executed (COMMAND_NOT_RUNNABLE, with the errno's
           name), or the key is too old (KEY_EXPIRED).
+          Also: the start was canceled before it came (START_CANCELED), a limit is asked for that the
+          agent cannot set here (FEATURE_OFF), or it lacks the privilege (PRIVILEGE_MISSING).
         - ALREADY_EXISTS: the key was used for another start.
         - RESOURCE_EXHAUSTED: a limit of the agent or of the system is reached.
         - UNAVAILABLE: the agent is shutting down.
@@ -1506,6 +2850,60 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         ):
             yield response
 
+    async def get_output(
+        self,
+        message: "GetOutputRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "GetOutputResponse":
+        """
+        Shows what a process printed as a person or a model wants to see it: the beginning, the end, a
+        note of how much was left out between them, and no endless lines. May wait for the end first.
+
+        Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
+
+        Errors: those of Attach.
+
+        Since 0.1.
+        """
+
+        return await self._unary_unary(
+            "/guyline.agent.v1.ProcessService/GetOutput",
+            message,
+            GetOutputResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def wait(
+        self,
+        message: "ProcessServiceWaitRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ProcessServiceWaitResponse":
+        """
+        Waits until one of several things has happened, and says which one: the process has ended, has
+        printed something, a port answers, a file is there. What holds already is told at once.
+
+        Errors: those of Attach.
+
+        Since 0.1.
+        """
+
+        return await self._unary_unary(
+            "/guyline.agent.v1.ProcessService/Wait",
+            message,
+            ProcessServiceWaitResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
     async def list(
         self,
         message: "ProcessServiceListRequest",
@@ -1515,7 +2913,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ProcessServiceListResponse":
         """
-        Lists the processes that the caller may see: running ones first, then the newest.
+        Lists the processes that the caller may see: running ones first, then the ended, each the newest
+        first. In pages: one that ends meanwhile may come twice, none is left out.
 
         Since 0.1.
         """
@@ -1541,7 +2940,9 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         Follows the list of processes: starts, ends, what else changes. A STATE stream, keyed by
         `process_id`.
 
-        A process's growing output alone is no change.
+        A process's growing output alone is no change. An end that the reader has not been told of comes
+        as `ended`, once, also to a reader that comes back with its cursor after the agent's worker was
+        replaced (in the moment of such a replacement it may come twice).
 
         Since 0.1.
         """
@@ -1578,6 +2979,184 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
             "/guyline.agent.v1.ProcessService/Signal",
             message,
             SignalResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def write_input(
+        self,
+        message: "WriteInputRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "WriteInputResponse":
+        """
+        Gives a process something to read, from `offset` on, and answers the offset at which to go on.
+
+        What was accepted is passed to the process in order and survives the agent's worker. To resume
+        after a break, repeat from the last offset that was answered, or ask for it by a call without
+        data: what the agent has already is passed over. Two writers that give offsets do not mix; those
+        who share an input give none.
+
+        A process that does not read makes its writer wait; what fits is taken.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it has no input (NO_INPUT), or that is closed (INPUT_CLOSED).
+        - OUT_OF_RANGE: bytes between what was accepted and `offset` are missing; `next_offset` says
+          where to go on.
+        - RESOURCE_EXHAUSTED: nothing was taken within `wait`: the process does not read (INPUT_FULL).
+
+        Since 0.1.
+        """
+
+        return await self._unary_unary(
+            "/guyline.agent.v1.ProcessService/WriteInput",
+            message,
+            WriteInputResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def write_input_stream(
+        self,
+        messages: "AsyncIterable[WriteInputStreamRequest] | Iterable[WriteInputStreamRequest]",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "WriteInputStreamResponse":
+        """
+        The same as a stream, for much or frequent input. Its end says nothing, since a cut one looks
+        just like it: only `eof` closes the input.
+
+        Answers once the stream has ended, and at once after `eof`. Ask WriteInput where to go on after a
+        break. A process that does not read makes the stream wait, for as long as it takes.
+
+        Errors: those of WriteInput, but for INPUT_FULL.
+
+        Since 0.1.
+        """
+
+        return await self._stream_unary(
+            "/guyline.agent.v1.ProcessService/WriteInputStream",
+            messages,
+            WriteInputStreamRequest,
+            WriteInputStreamResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def close_input(
+        self,
+        message: "CloseInputRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "CloseInputResponse":
+        """
+        Closes a process's input once all that was accepted has been passed to it. Closing twice is fine.
+
+        Errors: those of WriteInput, but for INPUT_FULL; FAILED_PRECONDITION also for a terminal, which
+        has no end (write its end-of-file character, mostly the byte 4).
+
+        Since 0.1.
+        """
+
+        return await self._unary_unary(
+            "/guyline.agent.v1.ProcessService/CloseInput",
+            message,
+            CloseInputResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def resize(
+        self,
+        message: "ResizeRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ResizeResponse":
+        """
+        Sets the size of a process's terminal. Its foreground group gets SIGWINCH if that is a change.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it has no terminal, or none any more (NO_TERMINAL).
+
+        Since 0.1.
+        """
+
+        return await self._unary_unary(
+            "/guyline.agent.v1.ProcessService/Resize",
+            message,
+            ResizeResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def cancel(
+        self,
+        message: "ProcessServiceCancelRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ProcessServiceCancelResponse":
+        """
+        Ends a process, or forbids a start that has not come yet. After this has answered, what the key
+        stands for neither runs on nor will ever run.
+
+        It gets SIGTERM, then SIGKILL after `grace`, with all that came of it. Canceling what has ended
+        is fine.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's. (An unknown key is no error.)
+        - FAILED_PRECONDITION: the key is too old to say whether it was used (KEY_EXPIRED).
+
+        Since 0.1.
+        """
+
+        return await self._unary_unary(
+            "/guyline.agent.v1.ProcessService/Cancel",
+            message,
+            ProcessServiceCancelResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def remove(
+        self,
+        message: "ProcessServiceRemoveRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ProcessServiceRemoveResponse":
+        """
+        Forgets an ended process and what it printed, as time does anyway. Its key stays known.
+
+        Errors:
+        - NOT_FOUND: no such process, or another chat's.
+        - FAILED_PRECONDITION: it runs (PROCESS_RUNNING).
+
+        Since 0.1.
+        """
+
+        return await self._unary_unary(
+            "/guyline.agent.v1.ProcessService/Remove",
+            message,
+            ProcessServiceRemoveResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,

@@ -158,7 +158,7 @@ class Reason(betterproto2.Enum):
 
     OFFSET_OUT_OF_RANGE = 9
     """
-    The cursor or offset is beyond what was printed so far. OUT_OF_RANGE.
+    The cursor or offset is beyond what was printed, or written, so far. OUT_OF_RANGE.
     """
 
     COMMAND_NOT_RUNNABLE = 10
@@ -237,6 +237,58 @@ class Reason(betterproto2.Enum):
     to come back. RESOURCE_EXHAUSTED.
     """
 
+    PROCESS_RUNNING = 24
+    """
+    The process still runs. FAILED_PRECONDITION.
+    """
+
+    NO_INPUT = 25
+    """
+    The process was started without anything to write to. FAILED_PRECONDITION.
+    """
+
+    INPUT_CLOSED = 26
+    """
+    The process's input is closed: by `eof`, by the process, or by its end. FAILED_PRECONDITION.
+    """
+
+    INPUT_FULL = 27
+    """
+    The process does not read, and no more can wait for it. RESOURCE_EXHAUSTED.
+    """
+
+    NO_TERMINAL = 28
+    """
+    The process has no terminal, or it has none any more. FAILED_PRECONDITION.
+    """
+
+    START_CANCELED = 29
+    """
+    The start was canceled before it came. FAILED_PRECONDITION.
+    """
+
+    TOO_MANY_FOLLOWERS = 30
+    """
+    As many streams of output as the settings allow are open. RESOURCE_EXHAUSTED.
+    """
+
+    JOURNAL_QUOTA = 31
+    """
+    More output is to be kept of one process than the agent keeps in all. RESOURCE_EXHAUSTED.
+    """
+
+    FEATURE_OFF = 32
+    """
+    The agent cannot do this here; `feature` names what it lacks, GetInfo says why.
+    FAILED_PRECONDITION.
+    """
+
+    PRIVILEGE_MISSING = 33
+    """
+    The agent lacks a privilege that the start needs; `setting` says for what.
+    FAILED_PRECONDITION.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -264,6 +316,16 @@ class Reason(betterproto2.Enum):
             21: "REASON_STORE_CHANGED",
             22: "REASON_REQUEST_TOO_LARGE",
             23: "REASON_TOO_MANY_CALLS",
+            24: "REASON_PROCESS_RUNNING",
+            25: "REASON_NO_INPUT",
+            26: "REASON_INPUT_CLOSED",
+            27: "REASON_INPUT_FULL",
+            28: "REASON_NO_TERMINAL",
+            29: "REASON_START_CANCELED",
+            30: "REASON_TOO_MANY_FOLLOWERS",
+            31: "REASON_JOURNAL_QUOTA",
+            32: "REASON_FEATURE_OFF",
+            33: "REASON_PRIVILEGE_MISSING",
         }
 
     @classmethod
@@ -293,4 +355,14 @@ class Reason(betterproto2.Enum):
             "REASON_STORE_CHANGED": 21,
             "REASON_REQUEST_TOO_LARGE": 22,
             "REASON_TOO_MANY_CALLS": 23,
+            "REASON_PROCESS_RUNNING": 24,
+            "REASON_NO_INPUT": 25,
+            "REASON_INPUT_CLOSED": 26,
+            "REASON_INPUT_FULL": 27,
+            "REASON_NO_TERMINAL": 28,
+            "REASON_START_CANCELED": 29,
+            "REASON_TOO_MANY_FOLLOWERS": 30,
+            "REASON_JOURNAL_QUOTA": 31,
+            "REASON_FEATURE_OFF": 32,
+            "REASON_PRIVILEGE_MISSING": 33,
         }
