@@ -19,6 +19,7 @@ from guyline.agent.v1 import agent_info_service_pb2_grpc as info_grpc
 from guyline.agent.v1 import process_pb2, process_service_pb2_grpc
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.stream.v1.stream_pb2 import Ended, StreamControl
+from tests.support.servicer import PartOfProcesses
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Play = Callable[[Any, Context], AsyncIterator[Any]]
@@ -26,7 +27,7 @@ Play = Callable[[Any, Context], AsyncIterator[Any]]
 PROCESS_ID = "00000000-0000-4000-8000-000000000001"
 
 
-class ScriptedAgent(process_service_pb2_grpc.ProcessServiceServicer, info_grpc.AgentInfoServiceServicer):
+class ScriptedAgent(PartOfProcesses, info_grpc.AgentInfoServiceServicer):
     """Answers each call but GetInfo with the next play of its script. ``calls`` has the requests, in order."""
 
     def __init__(self) -> None:

@@ -19,7 +19,6 @@ from google.rpc.status_pb2 import Status
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import (
-    ProcessServiceServicer,
     ProcessServiceStub,
     add_ProcessServiceServicer_to_server,
 )
@@ -31,6 +30,7 @@ from guyline.rpc.call import CallObserver
 from guyline.rpc.caller import Context
 from guyline.rpc.server import RpcServer
 from tests.support.clock import DEADLINE
+from tests.support.servicer import PartOfProcesses
 
 Handle = Callable[[Context], Awaitable[None]]
 Stream = Callable[[Context], AsyncIterator[bytes]]
@@ -46,7 +46,7 @@ async def _no_data(_context: Context) -> AsyncIterator[bytes]:
         yield data
 
 
-class Puppet(ProcessServiceServicer):
+class Puppet(PartOfProcesses):
     """Its unary calls do what ``handle`` does, its streams send what ``stream`` yields."""
 
     def __init__(self, *, handle: Handle = _nothing, stream: Stream = _no_data) -> None:

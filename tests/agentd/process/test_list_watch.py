@@ -50,14 +50,14 @@ async def test_running_ones_come_first_and_each_the_newest_first(agent: RunningA
     assert [process.state for process in answer.processes[:2]] == [PROCESS_STATE_RUNNING] * 2
 
 
-@pytest.mark.parametrize(("given", "shown"), [({}, 10), ({"max_ended": 0}, 0), ({"max_ended": 3}, 3)])
-async def test_only_so_many_ended_ones_are_listed(agent: RunningAgent, given: dict[str, int], shown: int) -> None:
+@pytest.mark.parametrize(("max_ended", "shown"), [(None, 10), (0, 0), (3, 3)])
+async def test_only_so_many_ended_ones_are_listed(agent: RunningAgent, max_ended: int | None, shown: int) -> None:
     """A list that is too long is not read; running ones count in any case, and so does the total."""
     for _ in range(12):
         start = await agent.processes.Start(to_start("true"))
         await ended(agent, start.process_id)
     async with started(agent, ["sleep", "60"]) as running:
-        answer = await agent.processes.List(ProcessServiceListRequest(**given))
+        answer = await agent.processes.List(ProcessServiceListRequest(max_ended=max_ended))
 
     assert answer.processes[0].process_id == running.process_id
     assert len(answer.processes) == 1 + shown

@@ -14,6 +14,10 @@ from guyline.agentd.process.errors import DirectoryNotUsable
 from guyline.agentd.process.follow import Batch, Follower
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
+from guyline.agentd.process.service_end import EndCalls
+from guyline.agentd.process.service_input import InputCalls
+from guyline.agentd.process.service_view import ViewCalls
+from guyline.agentd.process.service_wait import WaitCalls
 from guyline.agentd.process.watch import WatchBatch, Watcher
 from guyline.daemon.logging import bind_to_call
 from guyline.errors import InvalidInput, Violation
@@ -55,6 +59,10 @@ class ProcessService(ProcessServiceServicer):
         self._instance_id = instance_id
         self._defaults = defaults
         self._incarnation = incarnation
+        self._views = ViewCalls(processes)
+        self._waits = WaitCalls(processes)
+        self._inputs = InputCalls(processes)
+        self._ends = EndCalls(processes)
 
     async def Start(self, request: pb.StartRequest, context: Context) -> pb.StartResponse:
         started = await self._start(request, context, path="", pause=False)
@@ -128,6 +136,36 @@ class ProcessService(ProcessServiceServicer):
         to_all = request.scope == pb.SIGNAL_SCOPE_ALL
         survivors = await self._processes.signals.end(process, number, to_all=to_all, grace=grace, wait=wait)
         return pb.SignalResponse(process=convert.to_process(process), survivors=convert.to_survivors(survivors))
+
+    async def GetOutput(self, request: pb.GetOutputRequest, context: Context) -> pb.GetOutputResponse:
+        return await self._views.get_output(request, context)
+
+    async def Wait(self, request: pb.ProcessServiceWaitRequest, context: Context) -> pb.ProcessServiceWaitResponse:
+        return await self._waits.wait(request, context)
+
+    async def WriteInput(self, request: pb.WriteInputRequest, context: Context) -> pb.WriteInputResponse:
+        return await self._inputs.write(request, context)
+
+    async def WriteInputStream(
+        self, requests: AsyncIterator[pb.WriteInputStreamRequest], context: Context
+    ) -> pb.WriteInputStreamResponse:
+        return await self._inputs.write_stream(requests, context)
+
+    async def CloseInput(self, request: pb.CloseInputRequest, context: Context) -> pb.CloseInputResponse:
+        return await self._inputs.close(request, context)
+
+    async def Resize(self, request: pb.ResizeRequest, context: Context) -> pb.ResizeResponse:
+        return await self._inputs.resize(request, context)
+
+    async def Cancel(
+        self, request: pb.ProcessServiceCancelRequest, context: Context
+    ) -> pb.ProcessServiceCancelResponse:
+        return await self._ends.cancel(request, context)
+
+    async def Remove(
+        self, request: pb.ProcessServiceRemoveRequest, context: Context
+    ) -> pb.ProcessServiceRemoveResponse:
+        return await self._ends.remove(request, context)
 
     async def _start(self, request: pb.StartRequest, context: Context, *, path: str, pause: bool) -> Started:
         spec = convert.to_spec(
