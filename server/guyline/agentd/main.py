@@ -162,6 +162,8 @@ def _bounds(settings: AgentSettings) -> Bounds:
         max_processes=min(settings.max_processes, possible),
         ended_retention=settings.ended_retention,
         pause_patience=settings.pause_patience,
+        input_bytes=settings.input_bytes,
+        input_quota_bytes=settings.input_quota_bytes,
     )
 
 

@@ -102,6 +102,16 @@ class AgentSettings:
     pause_patience: float = setting(
         60.0, unit="seconds", minimum=0, maximum=86400, help="how long a paused process waits for a follower that left"
     )
+    input_bytes: int = setting(
+        MIB, unit="bytes", minimum=64 * KIB, maximum=64 * MIB, help="input that may wait for one process to read it"
+    )
+    input_quota_bytes: int = setting(
+        64 * MIB,
+        unit="bytes",
+        minimum=64 * KIB,
+        maximum=16 * GIB,
+        help="input that may wait for all processes together",
+    )
     lookup_timeout: float = setting(
         5.0, unit="seconds", minimum=0.1, maximum=600, help="how long looking up a program or directory may take"
     )

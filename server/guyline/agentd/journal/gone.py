@@ -12,6 +12,7 @@ class GoneJournal:
 
     kept_bytes = 0
     is_degraded = False
+    written_at = 0.0
 
     def __init__(self, process_id: str, size: int) -> None:
         self.path = Path(process_id)

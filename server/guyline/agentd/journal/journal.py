@@ -170,6 +170,14 @@ class Journal:
         """Whether output was lost because the disk was full or failed."""
         return self._note.degraded
 
+    @property
+    def written_at(self) -> float:
+        """When something was stored last, in seconds since the epoch; 0 if nothing ever was."""
+        try:
+            return self.path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def take(self, pipe: int, stream: Stream = Stream.STDOUT, *, at_most: int = TAKE_BYTES) -> int:
         """Moves what is ready from a non-blocking pipe to the end; returns how many bytes left the pipe, 0 at its end.
 

@@ -7,7 +7,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
@@ -176,10 +176,16 @@ class KeeperClient:
         self.entries[process_id].note = note
         self._send(m.Note(process_id, note))
 
-    def release(self, process_id: str) -> None:
-        """The end of the output is recorded: the keeper may let its descriptors go."""
+    def let_go(self, process_id: str, names: Collection[str]) -> None:
+        """These descriptors are not needed any more, although the process goes on."""
+        if entry := self.entries.get(process_id):
+            entry.kept = {name: descriptor for name, descriptor in entry.kept.items() if name not in names}
+            self._send(m.LetGo(process_id, list(names)))
+
+    def release(self, process_id: str, *, still_used: Collection[str] = ()) -> None:
+        """The end of the output is recorded: the keeper may let its descriptors go once the process has ended."""
         entry = self.entries[process_id]
-        entry.kept = {}
+        entry.kept = {name: descriptor for name, descriptor in entry.kept.items() if name in still_used}
         entry.released = True
         if not self._released:
             asyncio.get_running_loop().call_later(_RELEASE_AFTER, self._send_releases)

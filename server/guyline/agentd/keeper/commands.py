@@ -71,6 +71,24 @@ class Commands:
             entry.kept = dict(zip(request.kept, kept, strict=True))
         self._answer(entry)
 
+    def handle(self, message: m.Message) -> bool:
+        """Does what the worker asks about a command that was started; returns whether it was something of the kind."""
+        match message:
+            case m.Note():
+                self.note(message)
+            case m.Signal():
+                self.signal(message)
+            case m.Release(process_ids):
+                for process_id in process_ids:
+                    self.release(process_id)
+            case m.LetGo():
+                self.let_go(message)
+            case m.Forget(process_id):
+                self.forget(process_id)
+            case _:
+                return False
+        return True
+
     def signal(self, request: m.Signal) -> None:
         """Sends a signal to the command's group, unless it has been reaped: its number may by then be another's."""
         entry = self.entries.get(request.process_id)
@@ -100,6 +118,10 @@ class Commands:
         if entry := self.entries.get(process_id):
             entry.released = True
             self._drop_descriptors(entry)
+
+    def let_go(self, request: m.LetGo) -> None:
+        if entry := self.entries.get(request.process_id):
+            m.close_all([entry.kept.pop(name) for name in request.names if name in entry.kept])
 
     def forget(self, process_id: str) -> None:
         entry = self.entries.get(process_id)

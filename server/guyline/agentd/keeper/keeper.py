@@ -175,26 +175,16 @@ class Keeper:
         self._worker.forget_connection()
 
     def _handle(self, message: m.Message, descriptors: list[int]) -> None:
-        commands = self._commands
         if not isinstance(message, m.Start):
             m.close_all(descriptors)  # none belong to it
         match message:
             case m.Start():
                 self._start(message, descriptors)
-            case m.Note():
-                commands.note(message)
-            case m.Signal():
-                commands.signal(message)
-            case m.Release(process_ids):
-                for process_id in process_ids:
-                    commands.release(process_id)
-            case m.Forget(process_id):
-                commands.forget(process_id)
             case m.Upgrade(interpreter):
                 self._upgrade(interpreter)
             case m.Ready():
                 self._on_worker_ready()
-            case _:
+            case _ if not self._commands.handle(message):
                 self._log.warning("message of the worker ignored", error=f"unexpected {type(message).__name__}")
 
     def _on_worker_ready(self) -> None:

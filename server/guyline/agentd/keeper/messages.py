@@ -74,6 +74,13 @@ class Release(NamedTuple):
     process_ids: list[str]
 
 
+class LetGo(NamedTuple):
+    """These descriptors of a process are not needed any more, although it goes on."""
+
+    process_id: str
+    names: list[str]
+
+
 class Forget(NamedTuple):
     """Nobody will ask for this process any more."""
 
@@ -155,14 +162,14 @@ class Stop(NamedTuple):
 
 
 Message = (
-    Start | Note | Signal | Release | Forget | Ready | Upgrade
+    Start | Note | Signal | Release | LetGo | Forget | Ready | Upgrade
     | Welcome | Descriptors | HandedOver | Started | Failed | Exited | Signalled | ShutDown | Stop
 )  # fmt: skip
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Start, Note, Signal, Release, Forget, Ready, Upgrade,
+        Start, Note, Signal, Release, LetGo, Forget, Ready, Upgrade,
         Welcome, Descriptors, HandedOver, Started, Failed, Exited, Signalled, ShutDown, Stop,
     )
 }  # fmt: skip

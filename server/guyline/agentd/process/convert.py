@@ -8,10 +8,13 @@ from guyline.agent.v1 import process_pb2 as pb
 from guyline.agent.v1 import process_service_pb2 as calls
 from guyline.agentd.journal.runs import Run, Stream
 from guyline.agentd.journal.times import Mark
-from guyline.agentd.process.exit import EndedBy, Exit
+from guyline.agentd.process.exit import EndedBy, Exit, TimeLimit
+from guyline.agentd.process.input import InputMode
+from guyline.agentd.process.problems import Problems
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.signals import Survivor
-from guyline.agentd.process.spec import Key, StartSpec
+from guyline.agentd.process.spec import DEFAULT_GRACE, Key, StartSpec, TimeLimits
+from guyline.agentd.system.terminal import Size
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.moments import to_duration, to_moment, to_seconds, to_timestamp
 
@@ -22,6 +25,14 @@ MAX_KEY_BYTES = 200
 LEAST_KEPT_BYTES = 1 << 20
 _LISTED_CHARACTERS = 1024
 DEFAULT_KEEPALIVE = 15.0
+MAX_TERM_BYTES = 64
+MOST_COLUMNS = 10_000
+DEFAULT_SIZE = Size(80, 24)
+DEFAULT_TERM = "xterm-256color"
+LONGEST_LIMIT = 30 * 86400.0
+LONGEST_WAIT = 600.0
+LONGEST_POLL = 300.0
+DEFAULT_WRITE_WAIT = 10.0
 
 _ENDED_BY = {
     EndedBy.NOT_KNOWN: pb.ENDED_BY_UNSPECIFIED,
@@ -31,36 +42,21 @@ _ENDED_BY = {
     EndedBy.AGENT: pb.ENDED_BY_AGENT,
     EndedBy.OOM_KILLER: pb.ENDED_BY_OOM_KILLER,
 }
+_TIME_LIMITS = {
+    TimeLimit.TIMEOUT: pb.TIME_LIMIT_TIMEOUT,
+    TimeLimit.IDLE_TIMEOUT: pb.TIME_LIMIT_IDLE_TIMEOUT,
+}
+_INPUT_MODES = {
+    InputMode.NONE: pb.INPUT_MODE_NONE,
+    InputMode.PIPE: pb.INPUT_MODE_PIPE,
+    InputMode.TERMINAL: pb.INPUT_MODE_TERMINAL,
+}
 _DESCENDANTS = {
     "group": pb.DESCENDANTS_GROUP,
     "session": pb.DESCENDANTS_SESSION,
     "cgroup": pb.DESCENDANTS_CGROUP,
 }
 _STREAMS = {Stream.STDOUT: pb.OUTPUT_STREAM_STDOUT, Stream.STDERR: pb.OUTPUT_STREAM_STDERR}
-
-
-class _Problems:
-    """Collects everything that is wrong with a request, so that the caller hears of all of it at once."""
-
-    def __init__(self) -> None:
-        self._found: list[Violation] = []
-
-    def add(self, field: str, description: str) -> None:
-        self._found.append(Violation(field, description))
-
-    def check_text(self, field: str, text: str, *, at_most: int) -> None:
-        if "\0" in text:
-            self.add(field, "holds a NUL byte")
-        if (length := len(text.encode())) > at_most:
-            self.add(field, f"has {length} bytes, at most {at_most} are allowed")
-
-    def check_enum(self, field: str, value: int, known: Iterable[int]) -> None:
-        if value not in known:
-            self.add(field, f"{value} is no value of its enum")
-
-    def raise_if_any(self) -> None:
-        if self._found:
-            raise InvalidInput(*self._found)
 
 
 def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: int, most_kept_bytes: int) -> StartSpec:
@@ -75,7 +71,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
     Raises:
         InvalidInput: Says everything that is wrong.
     """
-    problems = _Problems()
+    problems = Problems()
     _check_program(problems, request, path)
     _check_env(problems, request, path)
     problems.check_text(f"{path}directory", request.directory, at_most=MAX_DIRECTORY_BYTES)
@@ -86,6 +82,8 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
             f"{path}kept_bytes", f"{request.kept_bytes} is not between {LEAST_KEPT_BYTES} and {most_kept_bytes}"
         )
     key = _to_key(problems, request, path)
+    terminal = _to_terminal(problems, request, path)
+    time_limits = _to_time_limits(problems, request.time_limits, f"{path}time_limits.")
     problems.raise_if_any()
     return StartSpec(
         command=request.command,
@@ -97,10 +95,14 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
         kept_bytes=request.kept_bytes or kept_bytes,
         background=request.background,
         key=key,
+        input_mode=_to_input_mode(request),
+        terminal=terminal,
+        term=request.terminal.term or DEFAULT_TERM,
+        time_limits=time_limits,
     )
 
 
-def _check_program(problems: _Problems, request: calls.StartRequest, path: str) -> None:
+def _check_program(problems: Problems, request: calls.StartRequest, path: str) -> None:
     if bool(request.command) == bool(request.argv):
         problems.add(f"{path}command", "give either a command line here, or a program and its arguments in argv")
     problems.check_text(f"{path}command", request.command, at_most=MAX_COMMAND_BYTES)
@@ -110,7 +112,7 @@ def _check_program(problems: _Problems, request: calls.StartRequest, path: str) 
         problems.check_text(f"{path}argv[{index}]", argument, at_most=MAX_COMMAND_BYTES)
 
 
-def _check_env(problems: _Problems, request: calls.StartRequest, path: str) -> None:
+def _check_env(problems: Problems, request: calls.StartRequest, path: str) -> None:
     for name, value in request.env.items():
         if not name or "=" in name or "\0" in name:
             problems.add(f"{path}env", f"{name[:40]!r} is no name of a variable: empty, or with '=' or NUL in it")
@@ -124,7 +126,7 @@ def _check_env(problems: _Problems, request: calls.StartRequest, path: str) -> N
         )
 
 
-def _to_key(problems: _Problems, request: calls.StartRequest, path: str) -> Key | None:
+def _to_key(problems: Problems, request: calls.StartRequest, path: str) -> Key | None:
     if not request.HasField("key"):
         return None
     value = request.key.value
@@ -134,6 +136,68 @@ def _to_key(problems: _Problems, request: calls.StartRequest, path: str) -> Key 
     if not request.key.HasField("created_at"):
         problems.add(f"{path}key.created_at", "is missing: the agent must know how old the key is")
     return Key(value, to_moment(request.key.created_at))
+
+
+def _to_input_mode(request: calls.StartRequest) -> InputMode:
+    if request.HasField("terminal"):
+        return InputMode.TERMINAL
+    return InputMode.PIPE if request.input == pb.INPUT_MODE_PIPE else InputMode.NONE
+
+
+def _to_terminal(problems: Problems, request: calls.StartRequest, path: str) -> Size | None:
+    problems.check_enum(f"{path}input", request.input, pb.InputMode.values())
+    if request.input == pb.INPUT_MODE_TERMINAL:
+        problems.add(f"{path}input", "is only told; ask for a terminal by `terminal`")
+    if not request.HasField("terminal"):
+        return None
+    if request.output_mode == pb.OUTPUT_MODE_SEPARATE:
+        problems.add(f"{path}output_mode", "a terminal has one output; leave SEPARATE out")
+    if request.input != pb.INPUT_MODE_UNSPECIFIED:
+        problems.add(f"{path}input", "a terminal is the input; leave this out")
+    problems.check_text(f"{path}terminal.term", request.terminal.term, at_most=MAX_TERM_BYTES)
+    if not request.terminal.HasField("size"):
+        return DEFAULT_SIZE
+    return _to_size(problems, request.terminal.size, f"{path}terminal.size")
+
+
+def to_size(request: calls.ResizeRequest) -> Size:
+    """Raises InvalidInput."""
+    problems = Problems()
+    size = _to_size(problems, request.size, "size")
+    problems.raise_if_any()
+    return size
+
+
+def _to_size(problems: Problems, size: pb.TerminalSize, path: str) -> Size:
+    for name, value in (("columns", size.columns), ("rows", size.rows)):
+        if not 1 <= value <= MOST_COLUMNS:
+            problems.add(f"{path}.{name}", f"{value} is not between 1 and {MOST_COLUMNS}")
+    return Size(size.columns, size.rows)
+
+
+def _to_time_limits(problems: Problems, limits: pb.TimeLimits, path: str) -> TimeLimits:
+    grace = problems.seconds(limits, f"{path}grace", least=0, most=LONGEST_WAIT)
+    return TimeLimits(
+        timeout=problems.seconds(limits, f"{path}timeout", least=0.001, most=LONGEST_LIMIT),
+        idle_timeout=problems.seconds(limits, f"{path}idle_timeout", least=0.001, most=LONGEST_LIMIT),
+        grace=DEFAULT_GRACE if grace is None else grace,
+    )
+
+
+def to_write_wait(request: calls.WriteInputRequest) -> float:
+    """Seconds to wait for room. Raises InvalidInput."""
+    problems = Problems()
+    wait = problems.seconds(request, "wait", least=0, most=LONGEST_POLL)
+    problems.raise_if_any()
+    return DEFAULT_WRITE_WAIT if wait is None else wait
+
+
+def to_detach_after(request: calls.RunRequest | calls.AttachRequest) -> float | None:
+    """Seconds after the process's start. Raises InvalidInput."""
+    problems = Problems()
+    detach_after = problems.seconds(request, "detach_after", least=0, most=LONGEST_LIMIT)
+    problems.raise_if_any()
+    return detach_after
 
 
 def to_keepalive(request: calls.RunRequest | calls.AttachRequest | calls.ProcessServiceWatchRequest) -> float:
@@ -150,7 +214,7 @@ def to_optional_seconds(field: str, duration: Duration, *, is_set: bool) -> floa
 
 def to_signal(request: calls.SignalRequest) -> int:
     """The signal's number. Raises InvalidInput."""
-    problems = _Problems()
+    problems = Problems()
     if not 0 <= request.signal <= 64:
         problems.add("signal", f"{request.signal} is no signal; give a number from 1 to 64, 15 is SIGTERM")
     problems.check_enum("scope", request.scope, calls.SignalScope.values())
@@ -189,6 +253,7 @@ def to_process(process: Process) -> pb.Process:
         pid=process.pid or 0,
         sequence=origin.sequence,
         started_at=to_timestamp(process.started_at),
+        time_limits=_to_limits(origin.time_limits),
     )
     refresh(message, process)
     return message
@@ -198,6 +263,11 @@ def refresh(message: pb.Process, process: Process) -> None:
     """Brings an earlier message of the process up to date."""
     journal = process.output.journal
     message.state = _to_state(process.exit)
+    message.input.CopyFrom(to_input(process))
+    if process.terminal and (size := process.terminal.size):
+        message.terminal.CopyFrom(pb.TerminalSize(columns=size.columns, rows=size.rows))
+    if process.note.struck:
+        message.struck = _TIME_LIMITS[process.note.struck]
     message.when_full = pb.WHEN_FULL_PAUSE if process.is_paced else pb.WHEN_FULL_DROP_OLDEST
     message.output_bytes = journal.size
     message.kept_from = journal.kept_from
@@ -205,6 +275,24 @@ def refresh(message: pb.Process, process: Process) -> None:
     message.journal_degraded = journal.is_degraded
     if process.exit:
         message.exit.CopyFrom(to_exit(process.exit))
+
+
+def to_input(process: Process) -> pb.Input:
+    given = process.input
+    mode = _INPUT_MODES[process.origin.input_mode]
+    if given is None:
+        return pb.Input(mode=mode)
+    return pb.Input(mode=mode, next_offset=given.next_offset, passed_bytes=given.passed_bytes, is_open=given.is_open)
+
+
+def _to_limits(limits: TimeLimits) -> pb.TimeLimits | None:
+    if limits.timeout is None and limits.idle_timeout is None:
+        return None
+    return pb.TimeLimits(
+        timeout=to_duration(limits.timeout) if limits.timeout else None,
+        idle_timeout=to_duration(limits.idle_timeout) if limits.idle_timeout else None,
+        grace=to_duration(limits.grace),
+    )
 
 
 def _to_state(exit_: Exit | None) -> pb.ProcessState.ValueType:
@@ -222,6 +310,7 @@ def to_exit(exit_: Exit) -> pb.Exit:
         peak_memory_bytes=exit_.peak_memory_bytes,
         core_dumped=exit_.core_dumped,
         descendants_left=[_DESCENDANTS[place] for place in exit_.left_in],
+        time_limit=_TIME_LIMITS[exit_.time_limit] if exit_.time_limit else pb.TIME_LIMIT_UNSPECIFIED,
     )
     if exit_.code is not None:
         message.code = exit_.code

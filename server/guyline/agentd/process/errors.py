@@ -8,6 +8,7 @@ from guyline.errors import (
     Exhausted,
     InvalidInput,
     NotFound,
+    OutOfRange,
     TimedOut,
     Unavailable,
     Violation,
@@ -102,6 +103,89 @@ class KeyExpired(WrongState):
             key=key,
             age_seconds=f"{age:.0f}",
         )
+
+
+class NoInput(WrongState):
+    """It was started without anything to write to."""
+
+    reason = "NO_INPUT"
+
+    def __init__(self, process_id: str) -> None:
+        super().__init__(
+            f"process {process_id!r} reads from the null device; start it with an input, or a terminal",
+            process_id=process_id,
+        )
+
+
+class InputClosed(WrongState):
+    """Nothing more is accepted."""
+
+    reason = "INPUT_CLOSED"
+
+    def __init__(self, next_offset: int) -> None:
+        super().__init__(
+            f"the input is closed behind {next_offset} bytes: by `eof`, by the process, or by its end",
+            next_offset=str(next_offset),
+        )
+
+
+class InputFull(Exhausted):
+    """The process does not read, and as much waits for it as may."""
+
+    reason = "INPUT_FULL"
+    retry_after = 0.1
+
+    def __init__(self, next_offset: int) -> None:
+        super().__init__(
+            f"the process does not read, and no more input can wait for it; go on at {next_offset} once it does",
+            next_offset=str(next_offset),
+        )
+
+
+class InputTooLong(InvalidInput):
+    """More than can ever wait, and not to be divided."""
+
+    reason = "INVALID_INPUT"
+
+    def __init__(self, length: int, bound: int) -> None:
+        super().__init__(
+            Violation("data", f"{length} bytes are more than can wait ({bound}); say their `offset`, or divide them")
+        )
+
+
+class InputOffsetOutOfRange(OutOfRange):
+    """Bytes in between are missing."""
+
+    reason = "OFFSET_OUT_OF_RANGE"
+
+    def __init__(self, offset: int, next_offset: int) -> None:
+        super().__init__(
+            f"offset {offset} leaves a hole: {next_offset} bytes were accepted so far; go on there",
+            offset=str(offset),
+            next_offset=str(next_offset),
+        )
+
+
+class TerminalHasNoEnd(WrongState):
+    """A terminal's input does not end; a program that reads it is told so by a character."""
+
+    reason = "NO_INPUT"
+
+    def __init__(self, process_id: str) -> None:
+        super().__init__(
+            f"process {process_id!r} reads a terminal, which has no end; write its end-of-file character, mostly the "
+            "byte 4 (Ctrl-D)",
+            process_id=process_id,
+        )
+
+
+class NoTerminal(WrongState):
+    """It was started without a terminal, or nobody has that open any more."""
+
+    reason = "NO_TERMINAL"
+
+    def __init__(self, process_id: str) -> None:
+        super().__init__(f"process {process_id!r} has no terminal (any more)", process_id=process_id)
 
 
 class TooManyProcesses(Exhausted):

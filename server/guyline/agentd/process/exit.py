@@ -23,6 +23,13 @@ class EndedBy(enum.Enum):
     OOM_KILLER = "oom_killer"
 
 
+class TimeLimit(enum.Enum):
+    """A limit of time, by the name under which the keeper notes who sent a signal."""
+
+    TIMEOUT = "timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exit:
     """How a command ended. Exactly one of ``code``, ``signal`` and ``unknown`` is set."""
@@ -37,15 +44,18 @@ class Exit:
     peak_memory_bytes: int
     core_dumped: bool
     left_in: tuple[str, ...]  # "group", "session", "cgroup"
+    time_limit: TimeLimit | None = None  # the one that brought it about
 
     @classmethod
     def of(cls, seen: table.Exit) -> Self:
         """From what the keeper saw."""
+        ended_by, time_limit = _ended_by(seen)
         return cls(
             code=seen.code,
             signal=seen.signal,
             unknown=seen.unknown,
-            ended_by=_ended_by(seen),
+            ended_by=ended_by,
+            time_limit=time_limit,
             ended_at=seen.ended_at,
             user_cpu=seen.user_cpu,
             system_cpu=seen.system_cpu,
@@ -55,15 +65,23 @@ class Exit:
         )
 
 
-def _ended_by(seen: table.Exit) -> EndedBy:
-    if seen.unknown:
-        return EndedBy.NOT_KNOWN
-    if seen.oom_killed:
-        return EndedBy.OOM_KILLER
+_LIMITS = {limit.value: limit for limit in TimeLimit}
+
+
+def _ended_by(seen: table.Exit) -> tuple[EndedBy, TimeLimit | None]:
+    """Who, and which limit if it was one."""
     asked = seen.asked
-    if asked is None:
-        return EndedBy.ITSELF
+    if seen.unknown:
+        return EndedBy.NOT_KNOWN, None
+    if seen.oom_killed:
+        return EndedBy.OOM_KILLER, None
+    if asked is None or not _has_taken_effect(asked, seen):
+        return EndedBy.ITSELF, None
+    if limit := _LIMITS.get(asked.cause):
+        return EndedBy.TIME_LIMIT, limit
+    return EndedBy(asked.cause), None
+
+
+def _has_taken_effect(asked: table.Asked, seen: table.Exit) -> bool:
     obeyed = asked.signal in _ASKED_TO_END and seen.ended_at - asked.at <= _TAKES_EFFECT_WITHIN
-    if seen.signal == asked.signal or (seen.signal is None and obeyed):
-        return EndedBy(asked.cause)
-    return EndedBy.ITSELF
+    return seen.signal == asked.signal or (seen.signal is None and obeyed)

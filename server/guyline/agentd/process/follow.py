@@ -30,13 +30,15 @@ class Batch:
     times: tuple[Mark, ...] = ()  # only if asked for
     gap: tuple[int, int] | None = None  # lies before ``data``
     exit: Exit | None = None  # nothing comes after it; never beside a gap
+    detached: bool = False  # the time of the call is over; nothing comes after it either
 
 
 class Follower:
     """One reader of one process. Iterate ``batches``; nothing here slows the process, unless it ``paces`` it.
 
     A batch is told only once there is something to tell, or after ``quiet`` seconds. With ``times`` it says when its
-    data was printed.
+    data was printed. With ``detach_after`` it goes no further than so many seconds after the process's start, if that
+    runs then.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Follower:
         snapshot: bool = False,
         paces: bool = False,
         times: bool = False,
+        detach_after: float | None = None,
     ) -> None:
         self._process = process
         self._position = position
         self._until = process.output.journal.size if snapshot else None
         self._quiet = quiet
         self._times = times
+        self._detach_at = None if detach_after is None else process.origin.began_at + detach_after
         self._pacing = process.output.pacing if paces else None
         self._ends_at: int | None = None  # once it has ended: a descendant may go on printing for ever
         self._version = -1
@@ -71,7 +75,7 @@ class Follower:
                     self._sent_at = time.monotonic()
                     if self._pacing:
                         self._pacing.advance(self, self._position)
-                    if batch.exit:
+                    if batch.exit or batch.detached:
                         return
             finally:
                 if self._pacing:
@@ -91,13 +95,20 @@ class Follower:
         """The next batch, or None at the end of a snapshot."""
         quiet_at = time.monotonic() + self._quiet
         while True:
+            if self._must_detach():
+                return Batch(self._position, changed=self._version < 0, offset=self._position, detached=True)
             await self._let_more_come(bell)
             batch = await self._ready()
             if batch or self._is_snapshot_over():
                 return batch
-            left = quiet_at - time.monotonic()
-            if left <= 0 or not await bell.wait(left):
+            wake_at = quiet_at if self._detach_at is None else min(quiet_at, self._detach_at)
+            left = wake_at - time.monotonic()
+            if (left <= 0 or not await bell.wait(left)) and not self._must_detach():
                 return Batch(self._position, changed=False, offset=self._position)
+
+    def _must_detach(self) -> bool:
+        is_over = self._detach_at is not None and time.monotonic() >= self._detach_at
+        return is_over and self._process.is_running
 
     async def _let_more_come(self, bell: Bell) -> None:
         """No more than one small message in ``FLUSH_AFTER``; the first after a pause goes at once."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import os
 from collections.abc import Callable, Iterator, Mapping
 
 from guyline.agentd.journal.gone import GoneJournal
@@ -12,6 +11,7 @@ from guyline.agentd.journal.runs import Stream
 from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.process.pacing import Pacing
+from guyline.agentd.process.source import Source
 from guyline.daemon.logging import get_logger
 
 _RETRY = 0.1
@@ -23,7 +23,7 @@ log = get_logger("output")
 
 
 class Output:
-    """The reading ends of one process's pipes, until all of them are at their end.
+    """What one process prints, by one or two sources, until all of them are at their end.
 
     ``ended`` is called once, when the last is; the descriptors are closed by then. ``close`` gives the rest back early
     and loses nothing: the keeper holds duplicates for the next worker.
@@ -31,7 +31,7 @@ class Output:
 
     def __init__(
         self,
-        pipes: Mapping[Stream, int],
+        sources: Mapping[Stream, Source],
         journal: Journal | GoneJournal,
         *,
         grown: Callable[[], None],
@@ -40,7 +40,8 @@ class Output:
     ) -> None:
         self.journal = journal
         self.pacing: Pacing | None = None
-        self._pipes = dict(pipes)
+        self.grown_at = 0.0  # loop time at which something was printed last; 0: not yet in this worker's life
+        self._sources = dict(sources)
         self._reading: set[Stream] = set()
         self._retry: asyncio.TimerHandle | None = None  # set while a pipe cannot be read
         self._bells: set[Bell] = set()
@@ -51,7 +52,7 @@ class Output:
     @property
     def is_open(self) -> bool:
         """Whether the process, or a descendant, can still print."""
-        return bool(self._pipes)
+        return bool(self._sources)
 
     @property
     def is_followed(self) -> bool:
@@ -61,6 +62,11 @@ class Output:
     def is_stuck(self) -> bool:
         """Whether there may be output in the pipes that cannot be taken at the moment."""
         return self._retry is not None
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the process must wait for its reader (PAUSE) before it can print more."""
+        return self.pacing is not None and self.pacing.must_wait(self.journal.size)
 
     @contextlib.contextmanager
     def bell(self) -> Iterator[Bell]:
@@ -82,16 +88,16 @@ class Output:
             return
         loop = asyncio.get_running_loop()
         may_read = not (self.pacing and self.pacing.must_wait(self.journal.size))
-        for stream, pipe in self._pipes.items():
+        for stream, source in self._sources.items():
             if may_read and stream not in self._reading:
-                loop.add_reader(pipe, self._take, stream)
+                loop.add_reader(source.watched, self._take, stream)
                 self._reading.add(stream)
             elif not may_read:
                 self._stop_reading(stream)
 
     def drain(self) -> None:
         """Takes what is in the pipes now. Used once the process has ended: what it printed is all there by then."""
-        for stream in list(self._pipes):
+        for stream in list(self._sources):
             taken = 0
             with contextlib.suppress(BlockingIOError):
                 while taken < _DRAIN_BYTES and (moved := self._move(stream)):
@@ -105,31 +111,37 @@ class Output:
         if self._retry:
             self._retry.cancel()
             self._retry = None
-        for stream in list(self._pipes):
-            self._close_pipe(stream)
+        for stream in list(self._sources):
+            self._close_source(stream)
 
     def _take(self, stream: Stream) -> None:
         with contextlib.suppress(BlockingIOError):
             self._move(stream)
-        if self.pacing and self._pipes:
+        if self.pacing and self._sources:
             self.resume()
         self._grown()
         self.ring()
 
     def _move(self, stream: Stream) -> int:
         """Returns the number of bytes moved; zero also when there is nothing more to be had now."""
-        assert isinstance(self.journal, Journal), "what has a pipe has a journal"
+        assert isinstance(self.journal, Journal), "what has a source has a journal"
+        source = self._sources[stream]
         try:
-            moved = self.journal.take(self._pipes[stream], stream)
+            source.fill()
+            moved = self.journal.take(source.pipe, stream)
         except BlockingIOError:
-            raise
+            if not source.is_at_end:
+                raise
+            moved = 0
         except OSError as why:
             self._look_again_later(why)
             return 0
         self._reach("output.taken")
-        if moved == 0:
-            self._close_pipe(stream)
-            if not self._pipes:
+        if moved:
+            self.grown_at = asyncio.get_running_loop().time()
+        else:
+            self._close_source(stream)
+            if not self._sources:
                 self._end()
         return moved
 
@@ -143,12 +155,12 @@ class Output:
         if not self._retry:
             error = errno.errorcode.get(why.errno or 0)
             log.warning("output cannot be read now", journal=self.journal.path.name, error=error)
-        for stream in self._pipes:
+        for stream in self._sources:
             self._stop_reading(stream)
         self._retry = asyncio.get_running_loop().call_later(_RETRY, self._try_again)
 
     def _try_again(self) -> None:
-        for stream in list(self._pipes):
+        for stream in list(self._sources):
             with contextlib.suppress(BlockingIOError):
                 self._move(stream)
         assert self._retry
@@ -159,9 +171,9 @@ class Output:
 
     def _stop_reading(self, stream: Stream) -> None:
         if stream in self._reading:
-            asyncio.get_running_loop().remove_reader(self._pipes[stream])
+            asyncio.get_running_loop().remove_reader(self._sources[stream].watched)
             self._reading.discard(stream)
 
-    def _close_pipe(self, stream: Stream) -> None:
+    def _close_source(self, stream: Stream) -> None:
         self._stop_reading(stream)
-        os.close(self._pipes.pop(stream))
+        self._sources.pop(stream).close()

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from guyline.agentd.journal.note import JournalNote
 from guyline.agentd.keeper import table
-from guyline.agentd.process.exit import Exit
+from guyline.agentd.process.exit import Exit, TimeLimit
 from guyline.agentd.process.faults import FaultPoint
+from guyline.agentd.process.input import Input
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.output import Output
+from guyline.agentd.process.source import TerminalSource
 from guyline.agentd.process.spec import Origin
 from guyline.daemon.logging import Logger, get_logger
 
@@ -37,9 +39,10 @@ class Ladder:
     to_all: bool
     grace: float  # seconds between the steps
     next_at: float  # CLOCK_BOOTTIME seconds
+    cause: str = "caller"
 
     def to_json(self) -> list[Any]:
-        return [self.signal, self.to_all, self.grace, self.next_at]
+        return [self.signal, self.to_all, self.grace, self.next_at, self.cause]
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,34 @@ class Note:
     ladder: Ladder | None = None
     pace_lost: bool = False  # PAUSE has turned into DROP_OLDEST
     output_gone: int | None = None  # so many bytes it had printed; the journal was given up
+    input_ends_at: int | None = None  # its input ends behind so many bytes
+    input_over: tuple[int, int] | None = None  # it is closed: so many bytes were accepted, and passed on
+    struck: TimeLimit | None = None  # a limit of time has struck
+    quiet: list[Any] | None = None  # since when it has printed nothing; see ``limits.Quiet``
 
     def to_json(self) -> str:
         ladder = self.ladder.to_json() if self.ladder else None
-        return json.dumps([self.journal.to_json(), ladder, self.pace_lost, self.output_gone], separators=(",", ":"))
+        struck = self.struck.value if self.struck else None
+        fields = [self.journal.to_json(), ladder, self.pace_lost, self.output_gone]
+        later = [self.input_ends_at, self.input_over, struck, self.quiet]
+        return json.dumps([*fields, *later], separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         if not text:
             return cls()
-        journal, ladder, pace_lost, output_gone = json.loads(text)
-        return cls(JournalNote.from_json(journal), Ladder(*ladder) if ladder else None, pace_lost, output_gone)
+        journal, ladder, pace_lost, output_gone, *later = json.loads(text)
+        input_ends_at, input_over, struck, quiet = later or (None, None, None, None)
+        return cls(
+            JournalNote.from_json(journal),
+            Ladder(*ladder) if ladder else None,
+            pace_lost,
+            output_gone,
+            input_ends_at,
+            tuple(input_over) if input_over else None,
+            TimeLimit(struck) if struck else None,
+            quiet,
+        )
 
 
 class Process:
@@ -92,6 +112,8 @@ class Process:
         self.is_listed = True  # False once only its key keeps it known
         self.note = note
         self.output: Output  # set by whoever makes the process, right away: the two need each other
+        self.input: Input | None = None  # as above
+        self.terminal: TerminalSource | None = None  # as above
         self._keep_note = keep_note
         self.metrics = metrics
         self._changed = changed
@@ -131,6 +153,14 @@ class Process:
         await self._settled.wait()
         assert self.exit
         return self.exit
+
+    def resume(self) -> None:
+        """Reads what it prints and passes on what it is given, from now on."""
+        if self.terminal and not self.output.is_held_up:
+            self.output.drain()  # what an earlier worker left between the terminal and the journal wakes nobody
+        self.output.resume()
+        if self.input:
+            self.input.resume()
 
     def was_over(self, seen: table.Exit) -> None:
         """It had ended, and its output with it, before this worker began."""
@@ -175,6 +205,8 @@ class Process:
         """Gives the descriptors back; nothing is lost by it."""
         if self._settling:
             self._settling.cancel()
+        if self.input:
+            self.input.close()
         self.output.close()
         self.output.journal.close()
 
@@ -194,6 +226,8 @@ class Process:
         if self.exit is None and self._seen:
             self.exit = self._seen
             self._settled.set()
+            if self.input:
+                self.input.discard()
             self.has_changed()
             # After this step of the loop, in which the followers are told: nobody waits for a log line.
             asyncio.get_running_loop().call_soon(self._report, self._seen)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from guyline.agentd.journal.journals import Journals
-from guyline.agentd.journal.runs import Stream
 from guyline.agentd.keeper import table
+from guyline.agentd.process.assembly import Assembler, DescriptorKeeper
 from guyline.agentd.process.changes import Changes
 from guyline.agentd.process.errors import (
     CommandNotRunnable,
@@ -19,12 +19,12 @@ from guyline.agentd.process.errors import (
     TooManyProcesses,
 )
 from guyline.agentd.process.faults import FaultPoint
+from guyline.agentd.process.input import InputRoom
 from guyline.agentd.process.keys import Keys, Outcome, Use
+from guyline.agentd.process.limits import Limits
 from guyline.agentd.process.metrics import ProcessMetrics
-from guyline.agentd.process.output import Output
-from guyline.agentd.process.pacing import Pacing
-from guyline.agentd.process.process import Note, Process
-from guyline.agentd.process.retention import Retention, gone_output
+from guyline.agentd.process.process import Process
+from guyline.agentd.process.retention import Retention
 from guyline.agentd.process.signals import Signals
 from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting import Starter, spawn_failure
@@ -36,7 +36,7 @@ from guyline.errors import GuylineError, ShuttingDown
 _LOOK_AGAIN = 0.01  # seconds
 
 
-class Keeper(Protocol):
+class Keeper(DescriptorKeeper, Protocol):
     """What is asked of the keeper; see ``keeper.client.KeeperClient``."""
 
     entries: dict[str, table.Entry]
@@ -44,8 +44,6 @@ class Keeper(Protocol):
 
     async def signal(self, process_id: str, number: int, cause: str) -> int: ...
     def cgroup_of(self, process_id: str) -> Cgroup | None: ...
-    def note(self, process_id: str, note: str) -> None: ...
-    def release(self, process_id: str) -> None: ...
     def forget(self, process_id: str) -> None: ...
 
 
@@ -56,6 +54,8 @@ class Bounds:
     max_processes: int
     ended_retention: float  # seconds that an ended process and its output are kept
     pause_patience: float  # seconds that a paused process waits for its reader
+    input_bytes: int  # that may wait for one process
+    input_quota_bytes: int  # that may wait for all
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,20 @@ class Processes:
         self._is_closing = False
         self._sequence = itertools.count(1)
         self.signals = Signals(keeper=keeper, boot_id=boot_id, tasks=tasks)
+        self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock)
         self._retention = Retention(
             self, journals=journals, keys=keys, ended_retention=bounds.ended_retention, clock=clock
+        )
+        self._assembler = Assembler(
+            keeper=keeper,
+            journals=journals,
+            input_room=InputRoom(bounds.input_quota_bytes),
+            input_bytes=bounds.input_bytes,
+            pause_patience=bounds.pause_patience,
+            metrics=metrics,
+            reach=reach,
+            changed=self._on_change,
+            grown=self._retention.make_room,
         )
 
     def __iter__(self) -> Iterator[Process]:
@@ -139,6 +151,7 @@ class Processes:
 
     def close(self) -> None:
         """Gives all descriptors back. The processes go on."""
+        self._limits.close()
         for process in self:
             process.close()
 
@@ -222,60 +235,18 @@ class Processes:
     # Making a process of what the keeper has.
 
     def _take_up(self, entry: table.Entry, origin: Origin) -> Process:
-        process_id = origin.process_id
-        process = Process(
-            origin,
-            pid=entry.pid,
-            start_ticks=entry.start_ticks,
-            started_at=entry.started_at or origin.created_at,
-            note=Note.from_json(entry.note),
-            keep_note=lambda note: self._keeper.note(process_id, note),
-            changed=self._on_change,
-            metrics=self._metrics,
-            reach=self._reach,
-        )
-        self._processes[process_id] = self._running[process_id] = process
-        process.output = self._output_of(process, entry)
+        process = self._assembler.assemble(entry, origin)
+        self._processes[process.process_id] = self._running[process.process_id] = process
         self._remember_key(origin, process)
         if entry.exit and not process.output.is_open:
             process.was_over(entry.exit)
-        process.output.resume()
+        process.resume()
         process.has_changed()
         if entry.exit and process.is_running:
             process.ended(entry.exit)
         self.signals.resume_ladder(process)
+        self._limits.watch(process)
         return process
-
-    def _output_of(self, process: Process, entry: table.Entry) -> Output:
-        process_id, origin, gone = process.process_id, process.origin, process.note.output_gone
-        if gone is not None:
-            process.is_listed = False
-            return gone_output(process_id, gone)
-        journal = self._journals.open(
-            process_id,
-            bound=origin.kept_bytes,
-            separate=origin.separate,
-            started_at=process.started_at,
-            note=process.note.journal,
-            keep_note=process.keep_journal_note,
-        )
-        pipes = {Stream(name): descriptor for name, descriptor in entry.kept.items()}
-        output = Output(
-            pipes,
-            journal,
-            grown=self._retention.make_room,
-            ended=lambda: self._on_output_end(process),
-            reach=self._reach,
-        )
-        if origin.pause and not process.note.pace_lost and pipes:
-            output.pacing = Pacing(
-                bound=origin.kept_bytes,
-                patience=self.bounds.pause_patience,
-                position=journal.kept_from,  # what was sent by an earlier worker is not known: its reader will say
-                resumed=output.resume,
-                gave_up=lambda: process.change_note(pace_lost=True),
-            )
-        return output
 
     # What the keeper and the processes tell.
 
@@ -283,13 +254,10 @@ class Processes:
         if process := self._processes.get(process_id):
             process.ended(exit_)
 
-    def _on_output_end(self, process: Process) -> None:
-        self._keeper.release(process.process_id)
-        process.output_ended()
-
     def _on_change(self, process: Process) -> None:
         if not process.is_running:
             self._running.pop(process.process_id, None)
+            self._limits.forget(process)
         if process.is_listed:
             self.changes.put(Listed.of(process))
 

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.agentd.process import convert
@@ -77,7 +78,7 @@ class ProcessService(ProcessServiceServicer):
 
     @ends_with_last
     async def Run(self, request: pb.RunRequest, context: Context) -> AsyncIterator[pb.RunResponse]:
-        keepalive = convert.to_keepalive(request)
+        keepalive, detach_after = convert.to_keepalive(request), convert.to_detach_after(request)
         started = await self._start(request.start, context, path="start.", pause=True)
         process = started.process
         first = pb.RunResponse(
@@ -85,11 +86,11 @@ class ProcessService(ProcessServiceServicer):
             instance_id=self._instance_id,
             process=convert.to_process(process),  # made while the command runs: what is waited for is its end
         )
-        follower = Follower(process, 0, quiet=keepalive, paces=True, times=request.times)
+        follower = Follower(process, 0, quiet=keepalive, paces=True, times=request.times, detach_after=detach_after)
         async with aclosing(follower.batches()) as batches:
             async for batch in batches:
                 response = _fill(first, process, batch)
-                yield last(response) if batch.exit else response
+                yield last(response) if batch.exit or batch.detached else response
                 first = pb.RunResponse()
 
     async def Attach(self, request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
@@ -191,7 +192,7 @@ class ProcessService(ProcessServiceServicer):
 
 
 def _follower(process: Process, request: pb.AttachRequest) -> Follower:
-    quiet = convert.to_keepalive(request)
+    quiet, detach_after = convert.to_keepalive(request), convert.to_detach_after(request)
     size = process.output.journal.size
     if request.cursor:
         cursor = Cursor.from_bytes(request.cursor)
@@ -206,7 +207,15 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
         position = process.output.journal.offset_since(to_moment(request.since))
     else:
         position = 0
-    return Follower(process, position, quiet=quiet, snapshot=request.snapshot, paces=request.paces, times=request.times)
+    return Follower(
+        process,
+        position,
+        quiet=quiet,
+        snapshot=request.snapshot,
+        paces=request.paces,
+        times=request.times,
+        detach_after=detach_after,
+    )
 
 
 def _in_messages(batch: WatchBatch) -> Iterator[tuple[list[pb.ProcessEvent], bool]]:
@@ -241,6 +250,8 @@ def _fill(response: Response, process: Process, batch: Batch) -> Response:
         control.gap.to = batch.gap[1]
     elif batch.exit:
         control.ended.SetInParent()
+    elif batch.detached:
+        response.limit = process_pb2.TIME_LIMIT_DETACH_AFTER
     elif not (batch.data or batch.changed):
         control.keep_alive.SetInParent()
     if batch.exit:

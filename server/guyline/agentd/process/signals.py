@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from guyline.agentd.keeper.client import KeeperGone
@@ -54,6 +54,7 @@ class Signals:
         self._boot_id = boot_id
         self._tasks = tasks
         self._census = CensusTaker(tasks=tasks)
+        self._climbing: dict[str, asyncio.Task[None]] = {}
 
     async def send(self, process: Process, number: int, *, to_all: bool, cause: str = "caller") -> None:
         """Signals the command's group; with ``to_all`` its whole session and cgroup.
@@ -79,15 +80,22 @@ class Signals:
         process.log.info("signal sent", signal=number, to_all=to_all, cause=cause)
 
     async def end(
-        self, process: Process, number: int, *, to_all: bool, grace: float | None, wait: float | None
+        self,
+        process: Process,
+        number: int,
+        *,
+        to_all: bool,
+        grace: float | None,
+        wait: float | None,
+        cause: str = "caller",
     ) -> list[Survivor]:
         """Signals, begins the ladder if there is a ``grace``, and waits if told to; returns who is alive then.
 
         Raises as ``send``.
         """
-        await self.send(process, number, to_all=to_all)
+        await self.send(process, number, to_all=to_all, cause=cause)
         if grace is not None:
-            self.climb(process, after=number, to_all=to_all, grace=grace)
+            self.climb(process, after=number, to_all=to_all, grace=grace, cause=cause)
         if wait is None:
             return []
         return await self.wait_until_gone(process, to_all=to_all, at_most=wait)
@@ -115,17 +123,30 @@ class Signals:
                     await process.wait()  # what it printed last is then in the journal
         return [member.who for member in await self.members(process, to_all=to_all)]
 
-    def climb(self, process: Process, *, after: int, to_all: bool, grace: float) -> None:
-        """Starts the ladder above the signal ``after``, a step each ``grace`` seconds. Survives the worker."""
+    def climb(self, process: Process, *, after: int, to_all: bool, grace: float, cause: str) -> None:
+        """Starts the ladder above the signal ``after``, a step each ``grace`` seconds. Survives the worker.
+
+        Of two ladders the one that comes to SIGKILL first is climbed.
+        """
         step = _NEXT_STEP.get(signal.Signals(after), signal.SIGTERM)
-        if after != signal.SIGKILL:
-            process.change_note(ladder=Ladder(step, to_all, grace, _boot_time() + grace))
+        ladder = Ladder(step, to_all, grace, _boot_time() + grace, cause)
+        present = process.note.ladder
+        if after != signal.SIGKILL and (present is None or _kills_at(ladder) < _kills_at(present)):
+            process.change_note(ladder=ladder)
             self.resume_ladder(process)
 
     def resume_ladder(self, process: Process) -> None:
         """Goes on with the ladder that the process's note tells of, if there is one."""
+        if climbing := self._climbing.pop(process.process_id, None):
+            climbing.cancel()
         if process.note.ladder:
-            self._tasks.start(self._climb(process), name=f"ladder of {process.process_id}")
+            climbing = self._tasks.start(self._climb(process), name=f"ladder of {process.process_id}")
+            self._climbing[process.process_id] = climbing
+            climbing.add_done_callback(lambda task: self._has_climbed(process.process_id, task))
+
+    def _has_climbed(self, process_id: str, task: "asyncio.Task[None]") -> None:
+        if self._climbing.get(process_id) is task:
+            del self._climbing[process_id]
 
     async def _climb(self, process: Process) -> None:
         while ladder := process.note.ladder:
@@ -133,11 +154,11 @@ class Signals:
             if not await self.wait_until_gone(process, to_all=ladder.to_all, at_most=left):
                 break
             with contextlib.suppress(ProcessNotRunning):
-                await self.send(process, ladder.signal, to_all=ladder.to_all)
+                await self.send(process, ladder.signal, to_all=ladder.to_all, cause=ladder.cause)
             if ladder.signal == signal.SIGKILL:
                 break
             step = _NEXT_STEP[signal.Signals(ladder.signal)]
-            process.change_note(ladder=Ladder(step, ladder.to_all, ladder.grace, _boot_time() + ladder.grace))
+            process.change_note(ladder=replace(ladder, signal=step, next_at=_boot_time() + ladder.grace))
         process.change_note(ladder=None)
 
     async def _by_number(self, process: Process, *, to_all: bool) -> dict[int, proc.Stat]:
@@ -158,6 +179,15 @@ class Signals:
                 cgroup.kill()
             except OSError as why:
                 process.log.warning("a cgroup cannot be killed as a whole", problem=str(why))
+
+
+def _kills_at(ladder: Ladder) -> float:
+    steps = 0
+    number = signal.Signals(ladder.signal)
+    while number in _NEXT_STEP:
+        number = _NEXT_STEP[number]
+        steps += 1
+    return ladder.next_at + steps * ladder.grace
 
 
 def _living_in(cgroup: Cgroup) -> dict[int, proc.Stat]:

@@ -4,7 +4,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
+
+from guyline.agentd.process.input import InputMode
+from guyline.agentd.system.terminal import Size
+
+
+DEFAULT_GRACE = 5.0
+"""Seconds between SIGTERM and SIGKILL unless a start says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeLimits:
+    """When a process is ended; in seconds."""
+
+    timeout: float | None = None  # after its start
+    idle_timeout: float | None = None  # after it printed something last
+    grace: float = DEFAULT_GRACE  # from SIGTERM to SIGKILL
 
 
 @dataclass(frozen=True)
@@ -28,18 +44,35 @@ class StartSpec:
     kept_bytes: int
     background: bool = False
     key: Key | None = None
+    input_mode: InputMode = InputMode.NONE
+    terminal: Size | None = None
+    term: str = ""  # of a terminal: what TERM is, unless ``env`` has it
+    time_limits: TimeLimits = TimeLimits()
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """The program and its arguments."""
         return ("sh", "-c", self.command) if self.command else self.argv
 
+    @property
+    def requested_env(self) -> Mapping[str, str]:
+        """The variables to set, with the terminal's own."""
+        return {"TERM": self.term, **self.env} if self.terminal else self.env
+
     def fingerprint(self, salt: str) -> str:
         """Tells this start from another one under the same key. Salted, since the environment may hold secrets.
 
         How the output is kept is no part of it: Run and Start have different defaults, and may repeat each other.
         """
-        essence = [self.command, self.argv, self.directory, sorted(self.env.items()), self.separate, self.background]
+        essence: list[Any] = [
+            self.command,
+            self.argv,
+            self.directory,
+            sorted(self.env.items()),
+            self.separate,
+            self.background,
+        ]
+        essence += [self.input_mode.value, self.terminal, self.term, list(vars(self.time_limits).values())]
         return hashlib.blake2b(json.dumps(essence).encode(), key=salt.encode(), digest_size=16).hexdigest()
 
 
@@ -62,11 +95,18 @@ class Origin:
     key: str | None = None
     key_created_at: float = 0.0
     fingerprint: str = ""
+    input_mode: InputMode = InputMode.NONE
+    time_limits: TimeLimits = TimeLimits()
+    began_at: float = 0.0  # by CLOCK_MONOTONIC, which stands still while the machine sleeps, and never jumps
 
     def to_json(self) -> str:
-        return json.dumps(vars(self), separators=(",", ":"))
+        plain = {"input_mode": self.input_mode.value, "time_limits": vars(self.time_limits)}
+        return json.dumps({**vars(self), **plain}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         fields = json.loads(text)
-        return cls(**{**fields, "argv": tuple(fields["argv"])})
+        fields["argv"] = tuple(fields["argv"])
+        fields["input_mode"] = InputMode(fields.get("input_mode", "none"))
+        fields["time_limits"] = TimeLimits(**fields.get("time_limits", {}))
+        return cls(**fields)

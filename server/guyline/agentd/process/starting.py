@@ -4,11 +4,12 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol, Self
+from typing import Protocol
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper import table
 from guyline.agentd.keeper.client import KeeperGone, Spawned
+from guyline.agentd.process.channels import Channels
 from guyline.agentd.process.environment import Environment
 from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, SystemExhausted
 from guyline.agentd.process.faults import FaultPoint
@@ -58,7 +59,7 @@ class Starter:
         Raises:
             GuylineError: It was not spawned; of KeeperLost alone nobody can say.
         """
-        env = self._environment.for_command(spec.env, chat_id)
+        env = self._environment.for_command(spec.requested_env, chat_id)
         found = await self._lookup.find(spec.arguments[0], spec.directory, env)
         self._reach("start.looked_up")
         try:
@@ -78,27 +79,29 @@ class Starter:
                 key=spec.key.value if spec.key else None,
                 key_created_at=spec.key.created_at if spec.key else 0.0,
                 fingerprint=fingerprint,
+                input_mode=spec.input_mode,
+                time_limits=spec.time_limits,
+                began_at=time.monotonic(),
             )
-            with _Pipes("stdout", "stderr") if spec.separate else _Pipes("stdout") as pipes:
+            with Channels.made(separate=spec.separate, input_mode=spec.input_mode, terminal=spec.terminal) as channels:
                 self._reach("start.prepared")
-                await self._ask_keeper(origin, found, env, pipes)
-                pipes.keep_reading_ends()
+                await self._ask_keeper(origin, found, env, channels)
+                channels.keep()
         finally:
             os.close(found.directory)
         return self._keeper.entries[process_id], origin
 
-    async def _ask_keeper(self, origin: Origin, found: Found, env: Mapping[str, str], pipes: "_Pipes") -> None:
+    async def _ask_keeper(self, origin: Origin, found: Found, env: Mapping[str, str], channels: Channels) -> None:
         request = m.Start(
             process_id=origin.process_id,
             info=origin.to_json(),
             program=found.program,
             argv=list(origin.argv),
             env=dict(env),
-            child=[1, 2],
-            kept=list(pipes.reading),
+            child=list(channels.child),
+            kept=list(channels.kept),
         )
-        writing = list(pipes.writing.values())
-        descriptors = [found.directory, writing[0], writing[-1], *pipes.reading.values()]
+        descriptors = [found.directory, *channels.child.values(), *channels.kept.values()]
         try:
             await self._keeper.start(request, descriptors)
         except KeeperGone as why:
@@ -114,29 +117,3 @@ class Starter:
 def spawn_failure(origin: Origin, number: int) -> GuylineError:
     """What a caller is told of a spawn that failed with this errno."""
     return SystemExhausted(number) if number in _EXHAUSTED else CommandNotRunnable(origin.argv[0], number)
-
-
-class _Pipes:
-    """One pipe for each stream. Leaving the ``with`` block closes what was not kept."""
-
-    def __init__(self, *names: str) -> None:
-        self.reading: dict[str, int] = {}
-        self.writing: dict[str, int] = {}
-        self._names = names
-
-    def __enter__(self) -> Self:
-        try:
-            for name in self._names:
-                self.reading[name], self.writing[name] = os.pipe2(os.O_CLOEXEC)
-                os.set_blocking(self.reading[name], False)
-        except OSError as why:
-            self.__exit__()
-            raise SystemExhausted(why.errno or errno.EMFILE) from why
-        return self
-
-    def keep_reading_ends(self) -> None:
-        self.reading = {}
-
-    def __exit__(self, *error: object) -> None:
-        m.close_all([*self.reading.values(), *self.writing.values()])
-        self.reading, self.writing = {}, {}

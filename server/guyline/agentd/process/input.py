@@ -1,0 +1,271 @@
+"""What a process is given to read: accepted at once, passed on as it reads, lost or repeated by nobody's death."""
+
+import asyncio
+import enum
+import fcntl
+import os
+import struct
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from guyline.agentd.process.bell import Bell
+from guyline.agentd.process.errors import InputClosed, InputFull, InputOffsetOutOfRange, InputTooLong
+from guyline.agentd.system.holes import punch_hole
+from guyline.agentd.system.transfer import pass_on
+
+_PASS_BYTES = 1 << 20
+"""The most that is passed on at once, as much as the largest pipe holds."""
+_FREE_BYTES = 256 * 1024
+"""The memory of what was passed on is given back in pieces of this size."""
+_LONGEST_WAIT = 3600.0
+"""Seconds; whoever waits for room has a time of its own."""
+_PAGE = 4096
+_INT = struct.Struct("i")
+
+
+class InputMode(enum.Enum):
+    """What a process has for standard input."""
+
+    NONE = "none"  # the null device
+    PIPE = "pipe"
+    TERMINAL = "terminal"
+
+
+class InputRoom:
+    """How much input all processes together may have waiting. Whoever waits for room is woken when there is some."""
+
+    def __init__(self, quota_bytes: int) -> None:
+        self._quota_bytes = quota_bytes
+        self.used_bytes = 0
+        self._waiting: set[Bell] = set()
+
+    @property
+    def free_bytes(self) -> int:
+        return max(0, self._quota_bytes - self.used_bytes)
+
+    def take(self, length: int) -> None:
+        self.used_bytes += length
+
+    def give_back(self, length: int) -> None:
+        self.used_bytes -= length
+        for bell in self._waiting:
+            bell.ring()
+
+    def subscribe(self, bell: Bell) -> None:
+        """The bell rings whenever there is more room, until ``unsubscribe``."""
+        self._waiting.add(bell)
+
+    def unsubscribe(self, bell: Bell) -> None:
+        self._waiting.discard(bell)
+
+
+@dataclass(frozen=True)
+class InputDescriptors:
+    """Both are the input's to close; the keeper holds duplicates for the next worker."""
+
+    file: int
+    """A file in memory: its size is what was accepted, its position what was passed on."""
+
+    sink: int
+    """The pipe's writing end, or the terminal's master; non-blocking."""
+
+    def account(self) -> tuple[int, int]:
+        """How much was accepted and how much passed on."""
+        return os.fstat(self.file).st_size, os.lseek(self.file, 0, os.SEEK_CUR)
+
+
+class Input:
+    """The input of one process.
+
+    Bytes are counted from its beginning. What is accepted is safe: the kernel holds it and the account of it, and the
+    next worker goes on where this one was, even within a write. At most ``bound`` bytes wait for the process to read;
+    a writer then waits as well.
+
+    Args:
+        descriptors: See there. None: it is over.
+        over: How much was accepted and passed on in all, of one that is over.
+        mode: A pipe or a terminal.
+        ends_at: Where the input ends, if that is known.
+        bound: How many bytes may wait.
+        room: What all inputs share.
+        ending: Called with the end's offset before that takes effect: from then on the next worker must know.
+        closed: Called with how much was accepted and passed on, once nothing can be passed on any more: the keeper
+            lets its duplicates go as well then.
+    """
+
+    def __init__(
+        self,
+        descriptors: InputDescriptors | None,
+        *,
+        over: tuple[int, int] = (0, 0),
+        mode: InputMode,
+        ends_at: int | None,
+        bound: int,
+        room: InputRoom,
+        ending: Callable[[int], None],
+        closed: Callable[[int, int], None],
+    ) -> None:
+        self.mode = mode
+        self.next_offset, self.passed_bytes = descriptors.account() if descriptors else over
+        self._descriptors = descriptors
+        self._ends_at = ends_at
+        self._bound = bound
+        self._room = room
+        self._ending = ending
+        self._closed = closed
+        self._freed_to = self.passed_bytes // _PAGE * _PAGE
+        self._writes_later = False  # whether the loop tells when the sink takes more
+        self._lock = asyncio.Lock()  # one writer at a time, in the order in which they came
+        if descriptors:
+            self._room.take(self._waiting_bytes)
+
+    def __repr__(self) -> str:
+        return f"<Input {self.mode.value}: {self.passed_bytes} of {self.next_offset} bytes passed on>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more is accepted."""
+        return self._descriptors is not None and self._ends_at is None
+
+    def resume(self) -> None:
+        """Passes on what an earlier worker had accepted."""
+        self._pass_on()
+
+    async def write(self, data: bytes, *, offset: int | None, eof: bool, at_most: float | None) -> int:
+        """Accepts as much as there is room for within ``at_most`` seconds; returns the next offset.
+
+        What was accepted before is passed over, so that a write can be repeated. Cancelling keeps what was accepted.
+
+        Args:
+            data: Any number of bytes.
+            offset: Where they belong. None: behind all that was accepted; within a time that is then all of them or
+                none, since nobody could say what to repeat.
+            eof: The input ends behind them. Only once all of them are accepted.
+            at_most: None: as long as it takes.
+
+        Raises:
+            InputOffsetOutOfRange: Bytes before ``offset`` are missing.
+            InputClosed: There is something new in it, and nothing more is accepted.
+            InputFull: Nothing was accepted in the time.
+            InputTooLong: It is for all or none, and so much can never wait.
+        """
+        whole = offset is None and at_most is not None
+        if whole and len(data) > self._bound:
+            raise InputTooLong(len(data), self._bound)
+        try:
+            async with asyncio.timeout(at_most), self._lock:
+                await self._accept_all(memoryview(data), self._demand_no_hole(offset), whole=whole, eof=eof)
+        except TimeoutError:
+            if offset is None or self.next_offset <= offset:
+                raise InputFull(self.next_offset) from None
+        return self.next_offset
+
+    def end(self, offset: int | None) -> int:
+        """The input ends behind what was accepted; returns how much that is. Ending it twice is fine.
+
+        Raises:
+            InputOffsetOutOfRange: Bytes before ``offset`` were not accepted yet.
+        """
+        self._demand_no_hole(offset)
+        if self.is_open:
+            self._end_here()
+        return self.next_offset
+
+    def close(self) -> None:
+        """Gives the descriptors back. What was accepted goes on to the process with the next worker."""
+        if descriptors := self._descriptors:
+            self._watch_sink(watched=False)
+            self._descriptors = None
+            self._room.give_back(self._waiting_bytes)
+            os.close(descriptors.file)
+            os.close(descriptors.sink)
+
+    def discard(self) -> None:
+        """Closes it for good: the process has ended, or reads no more."""
+        if self._descriptors:
+            self.close()
+            self._closed(self.next_offset, self.passed_bytes)
+
+    @property
+    def _waiting_bytes(self) -> int:
+        return self.next_offset - self.passed_bytes
+
+    def _demand_no_hole(self, offset: int | None) -> int:
+        if offset is not None and offset > self.next_offset:
+            raise InputOffsetOutOfRange(offset, self.next_offset)
+        return self.next_offset if offset is None else offset
+
+    async def _accept_all(self, data: memoryview, offset: int, *, whole: bool, eof: bool) -> None:
+        """Holds the lock, so nobody else accepts anything; the input may be closed meanwhile."""
+        end = offset + len(data)
+        bell = Bell()
+        self._room.subscribe(bell)
+        try:
+            while self.next_offset < end:
+                self._accept(data[self.next_offset - offset :], whole=whole)
+                if self.next_offset < end:
+                    await bell.wait(_LONGEST_WAIT)
+        finally:
+            self._room.unsubscribe(bell)
+        if eof and self.is_open:
+            self._end_here()
+
+    def _accept(self, data: memoryview, *, whole: bool) -> None:
+        """Takes what there is room for, and passes on what the process takes now."""
+        if not self.is_open or self._descriptors is None:
+            raise InputClosed(self.next_offset)
+        room = min(self._bound - self._waiting_bytes, self._room.free_bytes)
+        if room >= (len(data) if whole else 1):
+            accepted = os.pwrite(self._descriptors.file, data[:room], self.next_offset)
+            self.next_offset += accepted
+            self._room.take(accepted)
+            self._pass_on()
+            if self._descriptors is None:
+                raise InputClosed(self.passed_bytes)
+
+    def _end_here(self) -> None:
+        self._ending(self.next_offset)
+        self._ends_at = self.next_offset
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Gives the process what it takes without waiting; the loop calls again when it takes more."""
+        descriptors = self._descriptors
+        if descriptors is None:
+            return
+        try:
+            with suppress(BlockingIOError):
+                while self._waiting_bytes and (passed := pass_on(descriptors.file, descriptors.sink, _PASS_BYTES)):
+                    self.passed_bytes += passed
+                    self._room.give_back(passed)
+        except OSError:  # EPIPE, EIO: nobody reads it any more
+            self.discard()
+            return
+        if self.passed_bytes == self._ends_at and self.mode is InputMode.PIPE:
+            self.discard()
+            return
+        self._watch_sink(watched=self._waiting_bytes > 0)
+        self._free(descriptors)
+
+    def _watch_sink(self, *, watched: bool) -> None:
+        assert self._descriptors
+        if watched and not self._writes_later:
+            asyncio.get_running_loop().add_writer(self._descriptors.sink, self._pass_on)
+        elif self._writes_later and not watched:
+            asyncio.get_running_loop().remove_writer(self._descriptors.sink)
+        self._writes_later = watched
+
+    def _free(self, descriptors: InputDescriptors) -> None:
+        """Gives memory back. A pipe holds the file's own pages until they are read, so these must stay as they are."""
+        unread = 0 if self.mode is InputMode.TERMINAL else _unread_bytes(descriptors.sink)
+        free_to = (self.passed_bytes - unread) // _PAGE * _PAGE
+        if free_to - self._freed_to >= _FREE_BYTES:
+            punch_hole(descriptors.file, self._freed_to, free_to)
+            self._freed_to = free_to
+
+
+def _unread_bytes(pipe: int) -> int:
+    unread: int = _INT.unpack(fcntl.ioctl(pipe, termios.FIONREAD, _INT.pack(0)))[0]
+    return unread
