@@ -96,6 +96,7 @@ class Starter:
             env=dict(env),
             child=[1, 2],
             kept=list(pipes.reading),
+            setup={},
         )
         writing = list(pipes.writing.values())
         descriptors = [found.directory, writing[0], writing[-1], *pipes.reading.values()]
