@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.config import MODULE, Config
+from guyline.agentd.keeper.setup import NOTHING, Setup
 from guyline.agentd.keeper.table import Entry, Exit, from_memory_file
 from tests.support import proc
 from tests.support.clock import DEADLINE
@@ -98,20 +99,21 @@ class BareKeeper:
     def send(self, message: m.Message) -> None:
         self.connection.send(message)
 
-    def ask(self, *argv: str, process_id: str = "a", directory: str = "/") -> None:
+    def ask(self, *argv: str, process_id: str = "a", directory: str = "/", setup: Setup = NOTHING) -> None:
         """Asks for a start, with a pipe for its output of which the keeper holds the reading end too."""
         reader, writer = os.pipe()
         if process_id in self._outlets:
             os.close(reader)
         reader = self._outlets.setdefault(process_id, reader)
         folder = os.open(directory, os.O_PATH)
-        request = m.Start(process_id, "info", argv[0], list(argv), dict(os.environ), [1, 2], ["stdout"])
-        self.connection.send(request, [folder, writer, writer, reader])
+        child = [] if setup.terminal else [1, 2]
+        request = m.Start(process_id, "info", argv[0], list(argv), dict(os.environ), child, ["stdout"], setup.to_json())
+        self.connection.send(request, [folder, *[writer] * len(child), reader])
         m.close_all([folder, writer])
 
-    def start(self, *argv: str, process_id: str = "a", directory: str = "/") -> m.Started:
+    def start(self, *argv: str, process_id: str = "a", directory: str = "/", setup: Setup = NOTHING) -> m.Started:
         """The same, and waits for the answer."""
-        self.ask(*argv, process_id=process_id, directory=directory)
+        self.ask(*argv, process_id=process_id, directory=directory, setup=setup)
         return self.next(m.Started)
 
     def exit(self) -> Exit:

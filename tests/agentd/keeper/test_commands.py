@@ -118,7 +118,7 @@ def test_what_is_no_start_is_ignored_and_its_descriptors_closed(keeper: BareKeep
     """A worker gone mad must not take the commands of a whole day with it."""
     before = len(proc.descriptors(keeper.pid))
     with Path("/dev/null").open("rb") as null:
-        start = m.Start("a", "", SH, ["sh"], {}, [1, 2], ["stdout"])
+        start = m.Start("a", "", SH, ["sh"], {}, [1, 2], ["stdout"], {})
         keeper.connection.send(start, [null.fileno()])  # too few
         keeper.connection.send(m.Stop(), [null.fileno()])  # the keeper's own word
         keeper.connection.send(m.Note("unknown", "note"), [null.fileno()])  # descriptors that belong to nothing

@@ -27,6 +27,7 @@ MESSAGES = st.one_of(
         env=st.dictionaries(TEXT, TEXT, max_size=3),
         child=st.lists(NUMBER, max_size=3),
         kept=st.lists(TEXT, max_size=3),
+        setup=st.dictionaries(TEXT, NUMBER | TEXT | st.lists(NUMBER, max_size=3), max_size=3),
     ),
     st.builds(m.Note, TEXT, TEXT),
     st.builds(m.Signal, NUMBER, TEXT, NUMBER, TEXT),

@@ -11,6 +11,7 @@ from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.cgroups import Cgroups
 from guyline.agentd.keeper.oom import OomWatch
 from guyline.agentd.keeper.records import RecordLog
+from guyline.agentd.keeper.setup import Setup
 from guyline.agentd.keeper.spawn import Spawner
 from guyline.agentd.keeper.table import Asked, Entry, Exit
 from guyline.agentd.system import proc
@@ -169,8 +170,9 @@ class Commands:
                 descriptors=dict(zip(request.child, child, strict=True)),
                 directory=directory,
                 cgroup=cgroup,
+                setup=Setup.from_json(request.setup),
             )
-        except (OSError, ValueError) as why:  # ValueError: a NUL where none can be
+        except (OSError, ValueError) as why:  # ValueError: a NUL where none can be, no set-up
             entry.errno = getattr(why, "errno", None) or errno.EINVAL
             self._log.append("failed", entry.process_id, entry.errno)
             self.cgroups.over(entry.process_id)

@@ -4,6 +4,7 @@ Moving there afterwards is no way: what the command forks before it has been mov
 move after a pause waits for a grace period of the kernel's RCU, 5 to 25 ms.
 """
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -34,12 +35,14 @@ def spawn_into(
     *,
     descriptors: Mapping[int, int],
     default_signals: Iterable[int],
+    terminal: str = "",
 ) -> int:
     """Spawns a child, in a session of its own, that is born in the cgroup; returns its pid once it has executed.
 
     Args:
         cgroup: A descriptor of its directory.
         descriptors: Which of ours (value) becomes which of the child's (key).
+        terminal: What it opens as descriptors 0, 1 and 2, and controls it.
 
     Raises:
         OSError: The program cannot be executed, or nobody can be born there.
@@ -47,6 +50,8 @@ def spawn_into(
 
     def execute() -> None:
         os.setsid()
+        if terminal:
+            _open_terminal(terminal)
         for theirs, ours in descriptors.items():
             os.dup2(ours, theirs)
         for each in default_signals:
@@ -85,6 +90,16 @@ def clone_into(cgroup: int, *, then: Callable[[], NoReturn]) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return pid
+
+
+def _open_terminal(path: str) -> None:
+    """What a session's leader opens first becomes its controlling terminal. Needs no free descriptor but 0."""
+    with contextlib.suppress(OSError):
+        os.close(0)
+    assert os.open(path, os.O_RDWR) == 0
+    os.set_inheritable(0, True)
+    for theirs in (1, 2):
+        os.dup2(0, theirs)
 
 
 def _become(execute: Callable[[], None], shared: mmap.mmap) -> NoReturn:

@@ -17,7 +17,7 @@ MAX_MESSAGE_BYTES = 128 * 1024
 """Larger ones go through a memory file: the kernel's default bound for a packet is 212,960 bytes."""
 MAX_DESCRIPTORS = 253
 """SCM_MAX_FD of the kernel."""
-FORMAT = 2
+FORMAT = 3
 """Raised with any change that an older keeper or worker would misread; upgrades across it are refused."""
 
 _SEND_BUFFER_BYTES = 4 << 20
@@ -50,6 +50,7 @@ class Start(NamedTuple):
     env: dict[str, str]
     child: list[int]  # the numbers that descriptors get in the child; without 0 it reads /dev/null
     kept: list[str]  # names of descriptors to hold for the worker's successors
+    setup: dict[str, Any]  # as ``setup.Setup.to_json``
 
 
 class Note(NamedTuple):

@@ -24,12 +24,14 @@ def spawn_into(
     *,
     descriptors: Mapping[int, int],
     default_signals: Iterable[int],
+    terminal: str = "",
 ) -> int:
     """Spawns a child, in a session of its own, that is born in the cgroup; returns its pid.
 
     Args:
         cgroup: A descriptor of its directory.
         descriptors: Which of ours (value) becomes which of the child's (key).
+        terminal: What it opens as descriptors 0, 1 and 2, and controls it.
 
     Raises:
         OSError: The program cannot be executed, or nobody can be born there.
@@ -40,6 +42,10 @@ def spawn_into(
     _demand(_libc.posix_spawn_file_actions_init(actions))
     _demand(_libc.posix_spawnattr_init(attributes))
     try:
+        if terminal:
+            _demand(_libc.posix_spawn_file_actions_addopen(actions, 0, _text(terminal), os.O_RDWR, 0))
+            for theirs in (1, 2):
+                _demand(_libc.posix_spawn_file_actions_adddup2(actions, 0, theirs))
         for theirs, ours in descriptors.items():
             _demand(_libc.posix_spawn_file_actions_adddup2(actions, ours, theirs))
         flags = _SETSIGDEF | _SETSIGMASK | _SETSID | _SETCGROUP

@@ -8,13 +8,17 @@ import resource
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from guyline.agentd.keeper import fork_spawn, native_spawn
+from guyline.agentd.keeper.setup import NOTHING, Setup
 
 _PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 
 _SLOTS_FROM, _SLOTS = 10, 10
 """Descriptors that are kept free: beyond all numbers that children know, and enough for the worker, who gets most."""
+_STANDARD = 2
+"""The last of the numbers that a terminal takes."""
 _SLOW = 0.5
 """Seconds after which it is doubted that a spawned child has executed its program."""
 _PF_FORKNOEXEC = 0x40  # linux/sched.h
@@ -80,13 +84,14 @@ class Spawner:
         descriptors: Mapping[int, int],
         directory: int | None = None,
         cgroup: int | None = None,
+        setup: Setup = NOTHING,
     ) -> int:
         """Returns the pid.
 
         Args:
             program: An absolute path; nothing is looked up here.
-            descriptors: Which of ours (value) becomes which of the child's (key); up to 10. Without 0 it reads
-                /dev/null.
+            descriptors: Which of ours (value) becomes which of the child's (key); up to 10. Without 0, and without a
+                terminal, it reads /dev/null.
             directory: A descriptor of the working directory; None: ``/``.
             cgroup: A descriptor of the cgroup's directory; None: this process's own.
 
@@ -96,15 +101,26 @@ class Spawner:
             ValueError: There is a NUL in an argument or a variable.
         """
         began = time.monotonic()
-        with self._in_slots({0: self._null, **descriptors}) as slots, self._as_children_are(directory):
+        wanted = descriptors if setup.terminal else {0: self._null, **descriptors}
+        with self._in_slots(wanted) as slots, self._as_children_are(directory):
             if cgroup is None:
-                actions = [(os.POSIX_SPAWN_DUP2, slot, theirs) for theirs, slot in slots.items()]
+                actions: list[Any] = [(os.POSIX_SPAWN_DUP2, slot, theirs) for theirs, slot in slots.items()]
+                if setup.terminal:
+                    actions[:0] = _open_terminal(setup.terminal)
                 pid = os.posix_spawn(
                     program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=self._reset
                 )
             else:
                 spawn_into = native_spawn.spawn_into if native_spawn.IS_POSSIBLE else fork_spawn.spawn_into
-                pid = spawn_into(cgroup, program, argv, env, descriptors=slots, default_signals=self._reset)
+                pid = spawn_into(
+                    cgroup,
+                    program,
+                    argv,
+                    env,
+                    descriptors=slots,
+                    default_signals=self._reset,
+                    terminal=setup.terminal,
+                )
         if time.monotonic() - began > _SLOW:
             _demand_executed(pid)
         return pid
@@ -112,7 +128,7 @@ class Spawner:
     @contextlib.contextmanager
     def _in_slots(self, descriptors: Mapping[int, int]) -> Iterator[dict[int, int]]:
         free = iter(self._slots)
-        usable = range(max(descriptors) + 1, self._descriptors)
+        usable = range(max({_STANDARD, *descriptors}) + 1, self._descriptors)
         placed = {theirs: ours if ours in usable else next(free) for theirs, ours in descriptors.items()}
         moved = [(ours, placed[theirs]) for theirs, ours in descriptors.items() if placed[theirs] != ours]
         try:
@@ -140,6 +156,12 @@ class Spawner:
     def _limit_descriptors(self, limit: int) -> None:
         if self._descriptors != self._most_descriptors:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, self._most_descriptors))
+
+
+def _open_terminal(path: str) -> list[tuple[Any, ...]]:
+    """What a session's leader opens first becomes its controlling terminal. Needs no free descriptor but 0."""
+    copies = [(os.POSIX_SPAWN_DUP2, 0, theirs) for theirs in (1, 2)]
+    return [(os.POSIX_SPAWN_OPEN, 0, path, os.O_RDWR, 0), *copies]
 
 
 def _is_ignored(number: signal.Signals) -> bool:

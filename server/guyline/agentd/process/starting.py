@@ -9,6 +9,7 @@ from typing import Protocol
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper import table
 from guyline.agentd.keeper.client import KeeperGone, Spawned
+from guyline.agentd.keeper.setup import Setup
 from guyline.agentd.process.channels import Channels
 from guyline.agentd.process.environment import Environment
 from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, SystemExhausted
@@ -100,6 +101,7 @@ class Starter:
             env=dict(env),
             child=list(channels.child),
             kept=list(channels.kept),
+            setup=Setup(terminal=channels.terminal).to_json(),
         )
         descriptors = [found.directory, *channels.child.values(), *channels.kept.values()]
         try:
