@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.moments import to_seconds
 
+
 class Problems:
     """Collects everything that is wrong with a request, so that the caller hears of all of it at once."""
 

@@ -38,7 +38,9 @@ class InputCalls:
                 raise InvalidInput(Violation("process_id", "is for the first message of a stream only"))
             if request.HasField("offset"):
                 position = request.offset
-            await _input_of(process, eof=request.eof).write(request.data, offset=position, eof=request.eof, at_most=None)
+            await _input_of(process, eof=request.eof).write(
+                request.data, offset=position, eof=request.eof, at_most=None
+            )
             position = None if position is None else position + len(request.data)
             if request.eof:
                 break

@@ -9,7 +9,6 @@ from typing import Any, Self
 from guyline.agentd.process.input import InputMode
 from guyline.agentd.system.terminal import Size
 
-
 DEFAULT_GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL unless a start says otherwise."""
 
