@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -18,8 +18,8 @@ from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import agent_info_service_pb2_grpc as info_grpc
 from guyline.agent.v1 import process_pb2, process_service_pb2_grpc
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.stream.v1.stream_pb2 import Ended, StreamControl
-from tests.support.servicer import PartOfProcesses
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Play = Callable[[Any, Context], AsyncIterator[Any]]
@@ -27,7 +27,7 @@ Play = Callable[[Any, Context], AsyncIterator[Any]]
 PROCESS_ID = "00000000-0000-4000-8000-000000000001"
 
 
-class ScriptedAgent(PartOfProcesses, info_grpc.AgentInfoServiceServicer):
+class ScriptedAgent(ProcessServiceServicer, info_grpc.AgentInfoServiceServicer):
     """Answers each call but GetInfo with the next play of its script. ``calls`` has the requests, in order."""
 
     def __init__(self) -> None:
@@ -63,7 +63,16 @@ class ScriptedAgent(PartOfProcesses, info_grpc.AgentInfoServiceServicer):
         self.metadata.append(dict(context.invocation_metadata() or ()))
 
     Run = Attach = Watch = _stream
-    Start = Signal = List = Upgrade = _unary
+    Start = Signal = List = Upgrade = GetOutput = Wait = WriteInput = CloseInput = Resize = Cancel = Remove = _unary
+
+    async def WriteInputStream(  # noqa: N802 (the RPC's name)
+        self, request_iterator: AsyncIterator[pb.WriteInputStreamRequest], context: Context
+    ) -> pb.WriteInputStreamResponse:
+        """Plays with the stream of requests."""
+        self._note("WriteInputStream", context)
+        return cast(
+            "pb.WriteInputStreamResponse", await anext(aiter(self._script.popleft()(request_iterator, context)))
+        )
 
 
 @asynccontextmanager

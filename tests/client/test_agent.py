@@ -12,6 +12,7 @@ import pytest
 
 from guyline.client import (
     AsyncAgent,
+    AsyncProcess,
     CommandNotRunnable,
     Conflict,
     InvalidInput,
@@ -19,7 +20,6 @@ from guyline.client import (
     NotFound,
     OutputMode,
     OutputStream,
-    Process,
     ProcessState,
     Put,
     StoreChanged,
@@ -42,13 +42,13 @@ async def client(shared_agent: RunningAgent) -> AsyncIterator[AsyncAgent]:
         yield agent
 
 
-async def _all(process: Process) -> bytes:
+async def _all(process: AsyncProcess) -> bytes:
     return b"".join([chunk.data async for chunk in process.output()])
 
 
 async def test_a_command_runs_prints_and_exits(client: AsyncAgent) -> None:
     """The one thing that everything else is about."""
-    process = await client.run("echo out; exit 7")
+    process = await client.open("echo out; exit 7")
 
     assert await _all(process) == b"out\n"
     assert (await process.wait()).code == 7
@@ -56,7 +56,7 @@ async def test_a_command_runs_prints_and_exits(client: AsyncAgent) -> None:
 
 async def test_stdout_and_stderr_can_be_told_apart(client: AsyncAgent) -> None:
     """Both are in one offset space, so that one number resumes them."""
-    process = await client.run("echo out; sleep 0.01; echo err >&2", output=OutputMode.SEPARATE)
+    process = await client.open("echo out; sleep 0.01; echo err >&2", output=OutputMode.SEPARATE)
 
     chunks = [(chunk.offset, chunk.stream, chunk.data) async for chunk in process.output()]
 
@@ -65,7 +65,7 @@ async def test_stdout_and_stderr_can_be_told_apart(client: AsyncAgent) -> None:
 
 async def test_directory_and_variables_are_the_callers(client: AsyncAgent, tmp_path: Path) -> None:
     """A command runs where, and with what, its caller says."""
-    process = await client.run('echo "$PWD $A"', directory=tmp_path, env={"A": "b c"})
+    process = await client.open('echo "$PWD $A"', directory=tmp_path, env={"A": "b c"})
 
     assert await _all(process) == f"{tmp_path} b c\n".encode()
 
@@ -83,7 +83,7 @@ async def test_what_was_started_can_be_attached_to(client: AsyncAgent) -> None:
 
 async def test_output_can_be_had_in_part(client: AsyncAgent) -> None:
     """From an offset, or the tail."""
-    process = await client.run(["printf", "0123456789"])
+    process = await client.open(["printf", "0123456789"])
     await process.wait()
 
     assert [chunk.data async for chunk in process.output(from_offset=7)] == [b"789"]
@@ -93,7 +93,7 @@ async def test_output_can_be_had_in_part(client: AsyncAgent) -> None:
 
 async def test_waiting_drains_what_nobody_reads(client: AsyncAgent) -> None:
     """A paced process with more output than is kept would otherwise wait for ever for its reader."""
-    process = await client.run(["head", "-c", str(8 << 20), "/dev/zero"], kept_bytes=1 << 20)
+    process = await client.open(["head", "-c", str(8 << 20), "/dev/zero"], kept_bytes=1 << 20)
 
     assert (await process.wait()).code == 0
     assert process.info.output_bytes == 8 << 20
@@ -111,7 +111,7 @@ async def test_a_signal_ends_a_process(client: AsyncAgent) -> None:
 
 async def test_a_process_that_has_ended_cannot_be_signalled(client: AsyncAgent) -> None:
     """Its id may be somebody else's by now."""
-    process = await client.run(["true"])
+    process = await client.open(["true"])
     await process.wait()
 
     with pytest.raises(WrongState):
@@ -121,7 +121,7 @@ async def test_a_process_that_has_ended_cannot_be_signalled(client: AsyncAgent) 
 async def test_a_command_that_is_not_there_says_so(client: AsyncAgent) -> None:
     """Not with an exit code that could be the command's own."""
     with pytest.raises(CommandNotRunnable) as caught:
-        await client.run(["/no/such/program"])
+        await client.open(["/no/such/program"])
 
     assert caught.value.facts == {"errno": "ENOENT", "program": "/no/such/program"}
 
@@ -151,7 +151,7 @@ async def test_a_chat_sees_its_own_processes(shared_agent: RunningAgent) -> None
         AsyncAgent(shared_agent.address, chat_id="00000000-0000-4000-8000-00000000000a") as one,
         AsyncAgent(shared_agent.address, chat_id="00000000-0000-4000-8000-00000000000b") as other,
     ):
-        process = await one.run(["true"])
+        process = await one.open(["true"])
         await process.wait()
 
         assert process.id in {seen.process_id for seen in (await one.list()).processes}
@@ -175,7 +175,7 @@ async def test_a_watch_tells_of_a_start_and_an_end(client: AsyncAgent) -> None:
 
 async def test_a_slow_reader_gets_every_byte_of_a_paced_process(client: AsyncAgent) -> None:
     """The process waits, as it would in a pipeline, although it prints more than is kept."""
-    process = await client.run(program("noise", 1, 4 << 20), kept_bytes=1 << 20)
+    process = await client.open(program("noise", 1, 4 << 20), kept_bytes=1 << 20)
 
     received = hashlib.sha256()
     async for chunk in process.output():
@@ -192,7 +192,7 @@ async def test_output_is_byte_exact_over_a_link_that_breaks_at_random(shared_age
     async with Link(Path(shared_agent.address.removeprefix("unix:"))) as link:
         link.cut_at_random(seed=7, cuts=CUTS, at_most_bytes=600_000)
         async with AsyncAgent(link.address, patience=DEADLINE, connect_timeout=DEADLINE) as agent:
-            process = await agent.run(program("noise", 2, size), kept_bytes=2 * size)
+            process = await agent.open(program("noise", 2, size), kept_bytes=2 * size)
             output = await _all(process)
 
             assert hashlib.sha256(output).hexdigest() == noise.digest(2, size)
@@ -206,7 +206,7 @@ async def test_a_start_whose_reply_was_lost_ran_once(shared_agent: RunningAgent,
     target = Path(shared_agent.address.removeprefix("unix:"))
     async with Link(target) as link, AsyncAgent(link.address, patience=DEADLINE) as agent:
         with link.replies_lost():
-            running = asyncio.create_task(agent.run(f"echo ran >> {witness}"))
+            running = asyncio.create_task(agent.open(f"echo ran >> {witness}"))
             await asyncio.wait_for(link.lost.wait(), DEADLINE)
         process = await running
         await process.wait()
@@ -217,7 +217,7 @@ async def test_a_start_whose_reply_was_lost_ran_once(shared_agent: RunningAgent,
 async def test_a_killed_worker_is_a_pause_and_nothing_else(agent: RunningAgent) -> None:
     """No byte is lost, none comes twice, and the exit is right."""
     async with AsyncAgent(agent.address, patience=DEADLINE) as client:
-        process = await client.run(program("noise", 3, 4 << 20), kept_bytes=16 << 20)
+        process = await client.open(program("noise", 3, 4 << 20), kept_bytes=16 << 20)
         output = bytearray()
         async for chunk in process.output():
             if not output:
@@ -231,7 +231,7 @@ async def test_a_killed_worker_is_a_pause_and_nothing_else(agent: RunningAgent) 
 async def test_an_agent_with_another_store_is_not_taken_for_the_old_one(agent: RunningAgent) -> None:
     """It knows nothing of what was started, and what is not said plainly would look like a process that hangs."""
     async with AsyncAgent(agent.address, patience=DEADLINE) as client:
-        process = await client.run(["sleep", "60"])
+        process = await client.open(["sleep", "60"])
         await agent.kill()
         await asyncio.to_thread(agent.process.state_dir.rename, agent.process.state_dir.with_name("old"))
         await agent.start_again()

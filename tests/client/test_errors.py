@@ -16,6 +16,7 @@ from guyline.client import (
     WrongState,
 )
 from guyline.client.errors import FAMILIES, REASONS
+from guyline.error.v1 import reason_pb2
 from tests.client.scripted import ScriptedAgent, breaks, fails
 
 
@@ -47,7 +48,7 @@ async def test_a_reason_may_have_a_class_of_its_own(scripted: ScriptedAgent, cli
     scripted.plays(fails(grpc.StatusCode.FAILED_PRECONDITION, "COMMAND_NOT_RUNNABLE"))
 
     with pytest.raises(CommandNotRunnable) as caught:
-        await client.run(["nonsense"])
+        await client.open(["nonsense"])
 
     assert isinstance(caught.value, WrongState)
 
@@ -94,6 +95,11 @@ async def test_the_value_of_a_variable_is_in_no_error(client: AsyncAgent) -> Non
 
     assert "geheim" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_each_reason_with_a_class_is_one_of_the_wire() -> None:
+    """A slip in a name would make the class one that nobody ever meets."""
+    assert {f"REASON_{reason}" for reason in REASONS} <= set(reason_pb2.Reason.keys())
 
 
 def test_each_code_that_agents_use_has_a_family() -> None:

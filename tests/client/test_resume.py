@@ -25,7 +25,7 @@ from guyline.client import (
 from guyline.client import Gap as LostOutput
 from guyline.client import Reset as WasReset
 from guyline.client import Synced as IsSynced
-from guyline.client.process import Process
+from guyline.client.process import AsyncProcess
 from guyline.stream.v1.stream_pb2 import Gap, KeepAlive, Reset, StreamControl, Synced
 from tests.client.scripted import (
     PROCESS_ID,
@@ -41,7 +41,7 @@ from tests.client.scripted import (
 )
 
 
-async def _all(handle: Process) -> bytes:
+async def _all(handle: AsyncProcess) -> bytes:
     return b"".join([chunk.data async for chunk in handle.output()])
 
 
@@ -51,7 +51,7 @@ async def test_a_run_without_an_answer_is_repeated_with_the_same_key(
     """Whether the command was started is known to the agent alone, and the key is how to ask."""
     scripted.plays(breaks(), breaks(), gives(began(), as_run(ended())))
 
-    await client.run(["make"])
+    await client.open(["make"])
 
     first, second, third = scripted.calls
     assert first.start.key.value
@@ -62,7 +62,7 @@ async def test_a_run_that_has_answered_is_resumed_by_attaching(scripted: Scripte
     """A start is never repeated once the process is known; the cursor says what has come."""
     scripted.plays(breaks(began(), as_run(printed(b"one ", offset=0))), gives(printed(b"two", offset=4), ended()))
 
-    output = await _all(await client.run(["make"]))
+    output = await _all(await client.open(["make"]))
 
     assert output == b"one two"
     assert isinstance(scripted.calls[1], pb.AttachRequest)
@@ -94,8 +94,8 @@ async def test_whoever_paced_a_process_paces_it_after_a_break(scripted: Scripted
     """Otherwise a slow reader would lose output only because its connection once broke."""
     scripted.plays(breaks(began()), gives(ended()), breaks(began()), gives(ended()))
 
-    await _all(await client.run(["make"]))
-    await _all(await client.run(["make"], when_full=WhenFull.DROP_OLDEST))
+    await _all(await client.open(["make"]))
+    await _all(await client.open(["make"], when_full=WhenFull.DROP_OLDEST))
 
     assert [call.paces for call in scripted.calls[1::2]] == [True, False]
 
@@ -104,7 +104,7 @@ async def test_a_stream_that_ends_too_early_is_resumed(scripted: ScriptedAgent, 
     """Only the agent's word ends a stream: whatever stands in between may end a call in order."""
     scripted.plays(gives(began(), as_run(printed(b"a", offset=0))), gives(printed(b"b", offset=1), ended(3)))
 
-    handle = await client.run(["make"])
+    handle = await client.open(["make"])
 
     assert await _all(handle) == b"ab"
     assert (await handle.wait()).code == 3
@@ -116,7 +116,7 @@ async def test_any_number_of_breaks_is_borne_while_there_is_progress(scripted: S
     scripted.plays(breaks(began(), as_run(printed(b"x", offset=0))), *pieces, gives(ended()))
 
     async with AsyncAgent(scripted.address, patience=0.2) as agent:
-        assert await _all(await agent.run(["make"])) == b"x" * 20
+        assert await _all(await agent.open(["make"])) == b"x" * 20
 
 
 async def test_patience_ends(scripted: ScriptedAgent) -> None:
@@ -124,7 +124,7 @@ async def test_patience_ends(scripted: ScriptedAgent) -> None:
     scripted.plays(breaks(began()), *[breaks()] * 1000)
 
     async with AsyncAgent(scripted.address, patience=0.2) as agent:
-        handle = await agent.run(["make"])
+        handle = await agent.open(["make"])
         with pytest.raises(AgentUnreachable):
             await handle.wait()
 
@@ -134,7 +134,7 @@ async def test_an_agent_that_makes_way_is_waited_for(scripted: ScriptedAgent, cl
     away = fails(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", began(), retry_after=0.001)
     scripted.plays(away, gives(printed(b"on", offset=0), ended()))
 
-    assert await _all(await client.run(["make"])) == b"on"
+    assert await _all(await client.open(["make"])) == b"on"
 
 
 async def test_a_process_that_is_not_known_any_more_is_never_replayed(
@@ -142,7 +142,7 @@ async def test_a_process_that_is_not_known_any_more_is_never_replayed(
 ) -> None:
     """What was kept is gone, and starting it again is not for the client to decide."""
     scripted.plays(breaks(began()), fails(grpc.StatusCode.NOT_FOUND, "PROCESS_NOT_FOUND"))
-    handle = await client.run(["make"])
+    handle = await client.open(["make"])
 
     with pytest.raises(StoreChanged):
         await handle.wait()
@@ -158,7 +158,7 @@ async def test_another_agent_at_the_address_is_not_given_the_command(
     scripted.store_id = "store-2"
 
     with pytest.raises(StoreChanged) as caught:
-        await client.run(["make"])
+        await client.open(["make"])
 
     assert caught.value.outcome is Outcome.MAY_HAVE_RUN
     assert len(scripted.calls) == 1
@@ -169,7 +169,7 @@ async def test_a_silent_connection_is_given_up(scripted: ScriptedAgent) -> None:
     scripted.plays(_falls_silent, gives(ended()))
 
     async with AsyncAgent(scripted.address, keepalive=0.1) as agent:
-        handle = await agent.run(["make"])
+        handle = await agent.open(["make"])
         await handle.wait()
 
     assert len(scripted.calls) == 2
@@ -188,7 +188,7 @@ async def test_keepalives_are_no_output(scripted: ScriptedAgent, client: AsyncAg
     alive = pb.RunResponse(control=StreamControl(keep_alive=KeepAlive()))
     scripted.plays(gives(began(), alive, alive, as_run(printed(b"x", offset=0)), as_run(ended())))
 
-    handle = await client.run(["make"])
+    handle = await client.open(["make"])
 
     assert [chunk async for chunk in handle.output()] == [Chunk(0, b"x", OutputStream.MERGED)]
 
@@ -199,7 +199,7 @@ async def test_lost_output_is_said(scripted: ScriptedAgent, client: AsyncAgent) 
     lossy.control.gap.MergeFrom(Gap(to=100, **{"from": 10}))
     scripted.plays(gives(began(), as_run(lossy), as_run(ended())))
 
-    chunks = [chunk async for chunk in (await client.run(["make"])).output()]
+    chunks = [chunk async for chunk in (await client.open(["make"])).output()]
 
     assert [(chunk.offset, chunk.gap) for chunk in chunks] == [(100, LostOutput(10, 100))]
 
@@ -256,7 +256,7 @@ async def test_the_chat_goes_with_every_call(scripted: ScriptedAgent) -> None:
     scripted.plays(breaks(began()), gives(ended()))
 
     async with AsyncAgent(scripted.address, chat_id="chat-1") as agent:
-        await (await agent.run(["make"])).wait()
+        await (await agent.open(["make"])).wait()
 
     assert [metadata["coder-chat-id"] for metadata in scripted.metadata] == ["chat-1", "chat-1"]
 
@@ -266,12 +266,12 @@ async def test_a_handle_that_nobody_reads_is_let_go_with_the_agent(scripted: Scr
     scripted.plays(_falls_silent)
 
     async with AsyncAgent(scripted.address) as agent:
-        handle = await agent.run(["make"])
+        handle = await agent.open(["make"])
 
     assert handle._opened is None
 
 
-async def _read(handle: Process, began: asyncio.Event) -> None:
+async def _read(handle: AsyncProcess, began: asyncio.Event) -> None:
     async for _ in handle.output():
         began.set()
 
@@ -281,7 +281,7 @@ async def test_a_stream_that_is_read_while_the_agent_is_left_says_so(scripted: S
     scripted.plays(_falls_silent)
 
     async with AsyncAgent(scripted.address) as agent:
-        reader = asyncio.create_task(_read(await agent.run(["make"]), reading := asyncio.Event()))
+        reader = asyncio.create_task(_read(await agent.open(["make"]), reading := asyncio.Event()))
         await reading.wait()
 
     with pytest.raises(GuylineError, match="closed by this program"):
@@ -291,7 +291,7 @@ async def test_a_stream_that_is_read_while_the_agent_is_left_says_so(scripted: S
 async def test_looking_and_waiting_take_no_pace_from_a_reader(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """The agent would run ahead of the slow reader, which then loses output."""
     scripted.plays(_falls_silent, gives(printed(b"x", offset=0)), gives(ended()))
-    handle = await client.run(["make"])
+    handle = await client.open(["make"])
     reader = asyncio.create_task(_read(handle, reading := asyncio.Event()))
     await reading.wait()
 

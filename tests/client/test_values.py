@@ -4,9 +4,10 @@ import pytest
 
 from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import values
+from guyline.client import enums
+from guyline.client.enums import WireEnum
 from guyline.client.errors import Hop, Outcome
-from guyline.client.values import WireEnum
+from guyline.client.values import Key
 from guyline.client.wire import to_update
 from guyline.error.v1 import reason_pb2
 
@@ -16,14 +17,20 @@ _RENAMED = {"OUTPUT_STREAM_UNSPECIFIED": "MERGED"}
 @pytest.mark.parametrize(
     ("kind", "wire", "prefix"),
     [
-        (values.ProcessState, process_pb2.ProcessState, "PROCESS_STATE_"),
-        (values.UnknownEnd, process_pb2.UnknownEnd, "UNKNOWN_END_"),
-        (values.EndedBy, process_pb2.EndedBy, "ENDED_BY_"),
-        (values.Descendants, process_pb2.Descendants, "DESCENDANTS_"),
-        (values.OutputMode, process_pb2.OutputMode, "OUTPUT_MODE_"),
-        (values.WhenFull, process_pb2.WhenFull, "WHEN_FULL_"),
-        (values.OutputStream, process_pb2.OutputStream, "OUTPUT_STREAM_"),
-        (values.SignalScope, pb.SignalScope, "SIGNAL_SCOPE_"),
+        (enums.ProcessState, process_pb2.ProcessState, "PROCESS_STATE_"),
+        (enums.UnknownEnd, process_pb2.UnknownEnd, "UNKNOWN_END_"),
+        (enums.EndedBy, process_pb2.EndedBy, "ENDED_BY_"),
+        (enums.Descendants, process_pb2.Descendants, "DESCENDANTS_"),
+        (enums.OutputMode, process_pb2.OutputMode, "OUTPUT_MODE_"),
+        (enums.WhenFull, process_pb2.WhenFull, "WHEN_FULL_"),
+        (enums.OutputStream, process_pb2.OutputStream, "OUTPUT_STREAM_"),
+        (enums.SignalScope, pb.SignalScope, "SIGNAL_SCOPE_"),
+        (enums.TimeLimit, process_pb2.TimeLimit, "TIME_LIMIT_"),
+        (enums.InputMode, process_pb2.InputMode, "INPUT_MODE_"),
+        (enums.Resource, process_pb2.Resource, "RESOURCE_"),
+        (enums.OutputStyle, pb.OutputStyle, "OUTPUT_STYLE_"),
+        (enums.OutputWait, pb.OutputWait, "OUTPUT_WAIT_"),
+        (enums.WaitOver, pb.WaitOver, "WAIT_OVER_"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
@@ -36,8 +43,8 @@ def test_an_enum_has_the_names_and_numbers_of_the_wire(kind: type[WireEnum], wir
 
 def test_a_number_from_a_newer_agent_reads_as_zero() -> None:
     """A client keeps working with an agent that knows one thing more."""
-    assert values.ProcessState(99) is values.ProcessState.UNSPECIFIED
-    assert values.OutputStream(99) is values.OutputStream.MERGED
+    assert enums.ProcessState(99) is enums.ProcessState.UNSPECIFIED
+    assert enums.OutputStream(99) is enums.OutputStream.MERGED
 
 
 def test_output_is_cut_where_its_stream_or_its_time_changes() -> None:
@@ -66,4 +73,4 @@ def test_outcomes_and_hops_are_those_of_the_wire() -> None:
 
 def test_keys_are_never_the_same() -> None:
     """Two starts with one key would be one start."""
-    assert len({values.Key.new().value for _ in range(1000)}) == 1000
+    assert len({Key.new().value for _ in range(1000)}) == 1000

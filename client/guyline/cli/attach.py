@@ -7,7 +7,7 @@ from guyline.cli.relay import Signals, follow_to_the_end
 from guyline.cli.sink import Descriptors, JsonLines, write_json
 from guyline.cli.tail import beginning
 from guyline.cli.text import exit_to_json
-from guyline.client.values import WhenFull
+from guyline.client.enums import WhenFull
 
 
 async def run(options: Namespace) -> int:

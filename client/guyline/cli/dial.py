@@ -7,8 +7,8 @@ from pathlib import Path
 
 from guyline.cli.say import complain
 from guyline.client.agent import AsyncAgent
-from guyline.client.errors import InvalidInput, NotFound, Violation
-from guyline.client.process import Process
+from guyline.client.errors import InvalidInput, ProcessNotFound, Violation
+from guyline.client.process import AsyncProcess
 
 _PATIENCE = 60.0  # seconds
 _EVERY_ENDED = 1_000_000
@@ -39,11 +39,11 @@ def _tell_of_absence(is_away: bool) -> None:
     asyncio.get_running_loop().run_in_executor(None, complain, text)
 
 
-async def process_of(agent: AsyncAgent, name: str, *, paces: bool = False) -> Process:
+async def process_of(agent: AsyncAgent, name: str, *, paces: bool = False) -> AsyncProcess:
     """The process with this id, or the only one whose id begins so.
 
     Raises:
-        NotFound: There is none.
+        ProcessNotFound: There is none.
         InvalidInput: There are several, or could easily be.
     """
     return await agent.attach(await _whole(agent, name), paces=paces)
@@ -57,7 +57,7 @@ async def _whole(agent: AsyncAgent, name: str) -> str:
     known = (await agent.list(max_ended=_EVERY_ENDED)).processes
     found = [process.process_id for process in known if process.process_id.startswith(name)]
     if not found:
-        raise NotFound(f"no process whose id begins with {name!r}")
+        raise ProcessNotFound(f"no process whose id begins with {name!r}")
     if len(found) > 1:
         raise _invalid(f"{len(found)} processes have ids that begin with {name!r}; give more of it")
     return found[0]

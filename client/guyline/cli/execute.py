@@ -11,7 +11,7 @@ from guyline.cli.say import complain, say, say_json
 from guyline.cli.sink import STDERR, STDOUT, Descriptors, JsonLines, write_json
 from guyline.cli.text import exit_to_json
 from guyline.client.agent import AsyncAgent
-from guyline.client.values import OutputMode
+from guyline.client.enums import OutputMode
 
 _WRONG_USAGE = 125
 
@@ -30,7 +30,7 @@ async def run(options: Namespace) -> int:
 
 async def _attached(options: Namespace, command: str | Sequence[str], signals: Signals) -> int:
     async with agent_of(options) as agent:
-        process = await agent.run(
+        process = await agent.open(
             command,
             directory=_directory(agent, options.cwd),
             env=dict(options.env),

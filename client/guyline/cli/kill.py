@@ -8,8 +8,9 @@ from guyline.cli.failure import report
 from guyline.cli.say import complain, say, say_json
 from guyline.cli.text import to_json, to_state
 from guyline.client.agent import AsyncAgent
+from guyline.client.enums import SignalScope
 from guyline.client.errors import GuylineError
-from guyline.client.values import Signalled, SignalScope
+from guyline.client.values import Signalled
 
 _SURVIVED = 1
 

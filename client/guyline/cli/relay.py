@@ -11,7 +11,7 @@ from guyline.cli.leave import leave
 from guyline.cli.sink import Sink
 from guyline.cli.tail import FROM_THE_START, Beginning
 from guyline.client.errors import GuylineError, NotFound, WrongState
-from guyline.client.process import Process
+from guyline.client.process import AsyncProcess
 from guyline.client.values import Chunk, Exit
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
@@ -56,7 +56,7 @@ class Signals:
             await asyncio.wait({task})
 
     @asynccontextmanager
-    async def passed_on_to(self, process: Process) -> AsyncIterator[None]:
+    async def passed_on_to(self, process: AsyncProcess) -> AsyncIterator[None]:
         """Passes signals on for the length of the block."""
         self._is_known = True
         passing = asyncio.create_task(self._pass_on(process))
@@ -74,7 +74,7 @@ class Signals:
         if not self._waiting.full():
             self._waiting.put_nowait(signal.SIGKILL if self.interrupts == 2 and number == signal.SIGINT else number)
 
-    async def _pass_on(self, process: Process) -> None:
+    async def _pass_on(self, process: AsyncProcess) -> None:
         while True:
             number = await self._waiting.get()
             await send(process, number)
@@ -82,7 +82,7 @@ class Signals:
                 self._gave_up.set_result(number)  # the terminal is gone: nobody reads on
 
 
-async def send(process: Process, number: int) -> None:
+async def send(process: AsyncProcess, number: int) -> None:
     """Signals the process group, if there still is one and the agent can be reached."""
     try:
         await process.signal(number)
@@ -93,7 +93,7 @@ async def send(process: Process, number: int) -> None:
 
 
 async def follow_to_the_end(
-    process: Process, sink: Sink, signals: Signals, *, start: Beginning = FROM_THE_START
+    process: AsyncProcess, sink: Sink, signals: Signals, *, start: Beginning = FROM_THE_START
 ) -> tuple[Exit, int]:
     """What ``exec`` and ``attach`` share, once the process is known: its output, its signals, its exit.
 
@@ -111,7 +111,7 @@ async def follow_to_the_end(
     return ended, _OWN_FAILURE if ended.shell_code is None else ended.shell_code
 
 
-async def _relay(process: Process, chunks: AsyncIterator[Chunk], sink: Sink) -> OSError | None:
+async def _relay(process: AsyncProcess, chunks: AsyncIterator[Chunk], sink: Sink) -> OSError | None:
     """Passes output on until the process has ended; returns why that failed, if it did.
 
     When the output is closed (``| head``), or its disk is full, the process gets SIGPIPE, as if it had written there

@@ -7,7 +7,8 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-from guyline.client.values import Chunk, OutputStream
+from guyline.client.enums import OutputStream
+from guyline.client.values import Chunk
 
 STDOUT, STDERR = 1, 2
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
-from guyline.client.process import Process
+from guyline.client.process import AsyncProcess
 
 _FIRST_LOOK_BYTES = 64 * 1024
 _FURTHER = 8
@@ -22,7 +22,7 @@ class Beginning:
 FROM_THE_START = Beginning()
 
 
-async def beginning(process: Process, *, since: int | datetime | None, tail: tuple[int, bool] | None) -> Beginning:
+async def beginning(process: AsyncProcess, *, since: int | datetime | None, tail: tuple[int, bool] | None) -> Beginning:
     """Where to begin.
 
     Args:
@@ -40,7 +40,7 @@ async def beginning(process: Process, *, since: int | datetime | None, tail: tup
     return Beginning(max(0, process.info.output_bytes - count))
 
 
-async def _last_lines(process: Process, lines: int) -> int | None:
+async def _last_lines(process: AsyncProcess, lines: int) -> int | None:
     """Looks further and further back. Holds offsets only, not the output."""
     end = process.info.output_bytes
     size = _FIRST_LOOK_BYTES
@@ -54,7 +54,7 @@ async def _last_lines(process: Process, lines: int) -> int | None:
         size *= _FURTHER
 
 
-async def _line_starts(process: Process, start: int, end: int, *, at_most: int) -> deque[int]:
+async def _line_starts(process: AsyncProcess, start: int, end: int, *, at_most: int) -> deque[int]:
     """Where the last ``at_most`` lines between the two offsets begin, as far as their begin is seen."""
     starts: deque[int] = deque([0] if start == 0 else [], maxlen=at_most)
     async with aclosing(process.output(from_offset=start, snapshot=True)) as chunks:

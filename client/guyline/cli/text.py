@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
-from guyline.client.values import AgentInfo, Exit, ProcessInfo, WireEnum
+from guyline.client.enums import WireEnum
+from guyline.client.values import AgentInfo, Exit, ProcessInfo
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 

@@ -1,28 +1,33 @@
 """An agent, as a Python object."""
 
-import os
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 from weakref import WeakSet
 
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.address import UnixAddress, default_address, to_address
+from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed, Completed, StillRunning
 from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
+from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
+from guyline.client.errors import InputClosed, InvalidInput, Violation
 from guyline.client.following import FollowedList, FollowedOutput, follow
-from guyline.client.process import Opened, Process
-from guyline.client.values import AgentInfo, Key, Listing, OutputMode, Upgrade, WatchEvent, WhenFull
-from guyline.client.wire import (
-    to_agent_info,
-    to_process_info,
-    to_start_request,
-    to_watch_events,
-)
+from guyline.client.options import RunOptions, StartOptions
+from guyline.client.process import AsyncProcess, Opened, cancel
+from guyline.client.requests import to_key, to_list_request, to_start_request
+from guyline.client.values import AgentInfo, Canceled, Chunk, Key, Listing, ProcessInfo, Upgrade, WatchEvent
+from guyline.client.wire import to_agent_info, to_duration, to_process_info, to_watch_events
 
+OutputCallback = Callable[[Chunk], object]
+"""Is called with each piece of output. If it gives an awaitable, that is awaited."""
+
+_EVERY_ENDED = 2**32 - 1
 _UPGRADE_WITHIN = 120.0
 
 
@@ -30,10 +35,8 @@ class AsyncAgent:
     """An agent: starts commands in its workspace and follows them. Use it as an async context manager.
 
         async with AsyncAgent() as agent:
-            process = await agent.run(["make", "-j8"])
-            async for chunk in process.output():
-                sys.stdout.buffer.write(chunk.data)
-            exit = await process.wait()
+            built = await agent.run(["make", "-j8"], check=True)
+            print(built.text)
 
     A lost connection is dialled again, and streams go on where they stopped, for as long as ``patience`` bears it.
     Leaving the block hangs up; processes go on.
@@ -79,7 +82,7 @@ class AsyncAgent:
             on_absence=on_absence,
         )
         self._keepalive = keepalive
-        self._handles: WeakSet[Process] = WeakSet()
+        self._handles: WeakSet[AsyncProcess] = WeakSet()
 
     @property
     def is_local(self) -> bool:
@@ -114,95 +117,105 @@ class AsyncAgent:
         self,
         command: str | Sequence[str],
         *,
-        directory: str | os.PathLike[str] = "",
-        env: Mapping[str, str] | None = None,
-        output: OutputMode = OutputMode.MERGED,
-        when_full: WhenFull = WhenFull.PAUSE,
-        kept_bytes: int = 0,
-        background: bool = False,
-        key: Key | None = None,
-    ) -> Process:
+        on_output: OutputCallback | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Completed:
+        """Runs a command to its end.
+
+        Cancelling leaves the command to itself; ``timeout`` ends it. It waits while ``on_output`` does.
+
+        Args:
+            command: A line for ``sh -c``, or a program and its arguments.
+            on_output: Called with each piece of output, as it comes. What it raises is raised here.
+            **options: See ``RunOptions`` and ``StartOptions``.
+
+        Raises:
+            CommandFailed: It did not exit with zero, and ``check`` was asked for.
+            StillRunning: ``detach_after`` is over.
+            GuylineError: As ``open``.
+        """
+        data = options.get("input")
+        if data is not None:
+            if options.get("terminal") is not None:
+                description = "a terminal has no end; use `open` and `write`"
+                raise InvalidInput(f"input: {description}", violations=(Violation("input", description),))
+            options.setdefault("stdin", InputMode.PIPE)
+        # What a start that is repeated with its key has been given before is passed over.
+        next_input = None if data is None else 0
+        process = await self._open(command, options, detach_after=options.get("detach_after"), next_input=next_input)
+        most = options.get("max_output_bytes", MAX_OUTPUT_BYTES)
+        collected = Collected(options.get("output", OutputMode.MERGED), most=most)
+        async with process:
+            await _fed(process, data, _collect(process, collected, on_output))
+            if process.detached:
+                raise StillRunning(process.id, collected.output)
+            completed = collected.completed(process.id, await process.wait())
+        if options.get("check", False) and not completed.exit.succeeded:
+            raise CommandFailed(command, completed)
+        return completed
+
+    async def open(
+        self, command: str | Sequence[str], *, detach_after: float | None = None, **options: Unpack[StartOptions]
+    ) -> AsyncProcess:
         """Starts a command and follows it; read ``output`` of the handle, or ``wait``.
 
         Args:
             command: A line for ``sh -c``, or a program and its arguments.
-            directory: Where to start it; ``~`` is the agent's home directory. Empty: the agent's default.
-            env: Variables on top of the agent's own.
-            output: Whether stdout and stderr can be told apart.
-            when_full: Whether the process waits for a slow reader, as in a shell's pipeline, or its oldest
-                output is lost.
-            kept_bytes: How much of its output is kept. Zero: the agent's default.
-            background: Kept with the process, without effect.
-            key: Makes the start repeatable by others too. None: a fresh one, so that it is repeatable here.
+            detach_after: Seconds from the start on after which ``output`` ends, although the process goes on.
+            **options: See ``StartOptions``. By default the process waits for a slow reader.
 
         Raises:
             CommandNotRunnable: The program cannot be executed.
-            InvalidInput: An argument is wrong, or the directory cannot be used.
+            InvalidInput: An argument is wrong, or the directory cannot be used (``DirectoryNotUsable``).
             Exhausted: A limit of the agent or of its system is reached.
+            FeatureOff: A limit is asked for that the agent cannot set where it is.
+            PrivilegeMissing: The agent may not start this.
+            KeyConflict: The key was used for another start.
             AgentUnreachable: The agent did not come back in time; ``outcome`` says whether the command may run.
             StoreChanged: Another agent answers now; whether the command was started cannot be said.
         """
-        start = to_start_request(
-            command,
-            directory=os.fspath(directory),
-            env=env or {},
-            output=output,
-            when_full=when_full,
-            kept_bytes=kept_bytes,
-            background=background,
-            key=key or Key.new(),
-        )
-        paces = when_full is WhenFull.PAUSE
-        followed = FollowedOutput(pb.RunRequest(start=start), paces=paces, keepalive=self._keepalive)
-        messages = follow(self._connection, followed)
+        return await self._open(command, options, detach_after=detach_after, next_input=None)
+
+    async def _open(
+        self,
+        command: str | Sequence[str],
+        options: StartOptions,
+        *,
+        detach_after: float | None,
+        next_input: int | None,
+    ) -> AsyncProcess:
+        start = to_start_request(command, options, when_full=WhenFull.PAUSE)
+        paces = WhenFull(start.when_full) is WhenFull.PAUSE
+        request = pb.RunRequest(start=start)
+        if detach_after is not None:
+            request.detach_after.CopyFrom(to_duration(detach_after))
+        messages = follow(self._connection, FollowedOutput(request, paces=paces, keepalive=self._keepalive))
         first = await anext(messages)
         assert isinstance(first, pb.RunResponse), "a Run is repeated until it has answered"
         return self._handle(
-            Process(
-                self._connection,
-                to_process_info(first.process),
-                paces=paces,
-                keepalive=self._keepalive,
-                attached=first.attached,
-                opened=Opened(first, messages),
-            )
+            to_process_info(first.process),
+            paces=paces,
+            attached=first.attached,
+            opened=Opened(first, messages),
+            next_input=next_input,
         )
 
-    async def start(
-        self,
-        command: str | Sequence[str],
-        *,
-        directory: str | os.PathLike[str] = "",
-        env: Mapping[str, str] | None = None,
-        output: OutputMode = OutputMode.MERGED,
-        when_full: WhenFull = WhenFull.DROP_OLDEST,
-        kept_bytes: int = 0,
-        background: bool = False,
-        key: Key | None = None,
-    ) -> Process:
-        """Starts a command and returns at once. Arguments and errors are those of ``run``."""
-        request = to_start_request(
-            command,
-            directory=os.fspath(directory),
-            env=env or {},
-            output=output,
-            when_full=when_full,
-            kept_bytes=kept_bytes,
-            background=background,
-            key=key or Key.new(),
-        )
+    async def start(self, command: str | Sequence[str], **options: Unpack[StartOptions]) -> AsyncProcess:
+        """Starts a command and returns at once. Its oldest output makes room for the newest.
+
+        Args:
+            command: A line for ``sh -c``, or a program and its arguments.
+            **options: See ``StartOptions``.
+
+        Raises:
+            GuylineError: As ``open``.
+        """
+        request = to_start_request(command, options, when_full=WhenFull.DROP_OLDEST)
         response = await self._connection.ask(lambda line: line.processes.Start, request, repeatable=True)
-        return self._handle(
-            Process(
-                self._connection,
-                to_process_info(response.process),
-                paces=when_full is WhenFull.PAUSE,
-                keepalive=self._keepalive,
-                attached=response.attached,
-            )
-        )
+        paces = WhenFull(request.when_full) is WhenFull.PAUSE
+        return self._handle(to_process_info(response.process), paces=paces, attached=response.attached)
 
-    async def attach(self, process_id: str, *, paces: bool = False) -> Process:
+    async def attach(self, process_id: str, *, paces: bool = False) -> AsyncProcess:
         """Gives a handle on a process that somebody has started.
 
         Args:
@@ -210,31 +223,90 @@ class AsyncAgent:
             paces: Whether the output read through the handle is what a process started with PAUSE waits for.
 
         Raises:
-            NotFound: There is no such process, or it is another chat's.
+            ProcessNotFound: There is no such process, or it is another chat's.
         """
         request = pb.AttachRequest(process_id=process_id, tail_bytes=0, snapshot=True)
         followed = FollowedOutput(request, paces=False, keepalive=self._keepalive)
         async with aclosing(follow(self._connection, followed)) as messages:
             first = await anext(messages)
-        info = to_process_info(first.process)
-        return self._handle(Process(self._connection, info, paces=paces, keepalive=self._keepalive))
+        return self._handle(to_process_info(first.process), paces=paces)
 
-    async def list(self, *, max_ended: int = 10) -> Listing:
-        """Lists the processes that the caller may see: all that run, and the newest ``max_ended`` that have ended."""
-        request = pb.ProcessServiceListRequest(max_ended=max_ended)
-        response = await self._connection.ask(lambda line: line.processes.List, request, repeatable=True)
-        return Listing(processes=tuple(map(to_process_info, response.processes)), ended_total=response.ended_total)
+    async def cancel(self, target: str | Key, *, grace: float | None = None, wait: float | None = None) -> Canceled:
+        """Ends a process, by its id, or what was or would be started under a key. Neither runs on, or will ever run.
 
-    async def watch(self) -> AsyncGenerator[WatchEvent, None]:
+        Args:
+            target: Which one.
+            grace: Seconds between SIGTERM and SIGKILL, up to 600. None: 5.
+            wait: Seconds to wait until everybody is gone, up to 600. None: do not.
+
+        Raises:
+            ProcessNotFound: There is no such process. (An unknown key is no error.)
+            KeyExpired: The key is too old to say whether it was used.
+        """
+        if isinstance(target, Key):
+            request = pb.ProcessServiceCancelRequest(key=to_key(target))
+        else:
+            request = pb.ProcessServiceCancelRequest(process_id=target)
+        return await cancel(self._connection, request, grace=grace, wait=wait)
+
+    async def remove(self, process_id: str) -> None:
+        """Has the agent forget an ended process and what it printed.
+
+        Raises:
+            ProcessRunning: It runs.
+            ProcessNotFound: There is no such process.
+        """
+        request = pb.ProcessServiceRemoveRequest(process_id=process_id)
+        await self._connection.ask(lambda line: line.processes.Remove, request, repeatable=False)
+
+    async def list(
+        self,
+        *,
+        labels: Mapping[str, str] | None = None,
+        states: Collection[ProcessState] = (),
+        id_prefix: str = "",
+        usage: bool = False,
+        max_ended: int | None = 10,
+    ) -> Listing:
+        """Lists the processes that the caller may see: all that run, and the newest that have ended.
+
+        Args:
+            labels: Only those with all of these. An empty value: whatever the value.
+            states: Only those in one of these states. Empty: in any.
+            id_prefix: Only those whose id begins so.
+            usage: Say how much the running ones use. Costs the agent a look at all processes of its system.
+            max_ended: How many ended ones at most. None: all.
+        """
+        request = to_list_request(
+            labels=labels or {},
+            states=states,
+            id_prefix=id_prefix,
+            usage=usage,
+            max_ended=_EVERY_ENDED if max_ended is None else max_ended,
+        )
+        found: dict[str, ProcessInfo] = {}
+        while True:
+            page = await self._connection.ask(lambda line: line.processes.List, request, repeatable=True)
+            for process in page.processes:
+                found.pop(process.process_id, None)  # it has ended between two pages, and stands where it belongs now
+                found[process.process_id] = to_process_info(process)
+            if not page.next_page_token:
+                return Listing(processes=tuple(found.values()), ended_total=page.ended_total)
+            request.page_token = page.next_page_token
+
+    async def watch(self, *, labels: Mapping[str, str] | None = None) -> AsyncGenerator[WatchEvent, None]:
         """Follows the list of processes: everything, then ``Synced``, then changes. Never ends by itself.
 
         After a ``Reset`` everything comes again. Cancelling is safe.
+
+        Args:
+            labels: Only processes with all of these, as for ``list``.
 
         Raises:
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: Another agent answers now.
         """
-        followed = FollowedList(keepalive=self._keepalive)
+        followed = FollowedList(labels=labels or {}, keepalive=self._keepalive)
         async with aclosing(follow(self._connection, followed)) as messages:
             async for message in messages:
                 for event in to_watch_events(message):
@@ -262,6 +334,51 @@ class AsyncAgent:
         )
         return Upgrade(from_version=response.from_version, to_version=response.to_version)
 
-    def _handle(self, process: Process) -> Process:
+    def _handle(
+        self,
+        info: ProcessInfo,
+        *,
+        paces: bool,
+        attached: bool = False,
+        opened: Opened | None = None,
+        next_input: int | None = None,
+    ) -> AsyncProcess:
+        process = AsyncProcess(
+            self._connection,
+            info,
+            paces=paces,
+            keepalive=self._keepalive,
+            attached=attached,
+            opened=opened,
+            next_input=next_input,
+        )
         self._handles.add(process)
         return process
+
+
+async def _collect(process: AsyncProcess, collected: Collected, on_output: OutputCallback | None) -> None:
+    async with aclosing(process.output()) as chunks:
+        async for chunk in chunks:
+            collected.take(chunk)
+            if on_output is not None and inspect.isawaitable(said := on_output(chunk)):
+                await said
+
+
+async def _fed(process: AsyncProcess, data: bytes | None, collecting: Coroutine[object, object, None]) -> None:
+    """Collects the output, and feeds the process meanwhile: neither waits for the other."""
+    if data is None:
+        return await collecting
+    try:
+        async with asyncio.TaskGroup() as group:
+            feeding = group.create_task(_feed(process, data))
+            await collecting
+            feeding.cancel()
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _feed(process: AsyncProcess, data: bytes) -> None:
+    try:
+        await process.write(data, eof=True)
+    except InputClosed:
+        return  # it wants no more, as the left side of a pipeline is not told either

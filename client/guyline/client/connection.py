@@ -13,14 +13,14 @@ from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from guyline.client.absence import Absence
 from guyline.client.address import Address
 from guyline.client.credentials import Credentials
-from guyline.client.errors import AgentUnreachable, GuylineError, Outcome, StoreChanged, Unavailable
+from guyline.client.errors import PASSING, AgentUnreachable, GuylineError, Outcome, StoreChanged, Unavailable
 from guyline.client.patience import Outage
 from guyline.client.status import to_error, unreachable
 
 Metadata = tuple[tuple[str, str], ...]
 Response = TypeVar("Response")
 
-_ANSWER_WITHIN = 30.0
+ANSWER_WITHIN = 30.0
 """Seconds after which a connection on which a call gets no answer counts as dead."""
 
 _OPTIONS = (
@@ -82,12 +82,13 @@ class Connection:
         return f"<connection to {self.address}, {'up' if self._line else 'down'}>"
 
     async def open(self) -> GetInfoResponse:
-        """Meets the agent and remembers its store. Cancelling is safe.
+        """Meets the agent and remembers its store. Cancelling is safe. A closed connection may be opened again.
 
         Raises:
             AgentUnreachable: Nobody answered in time.
             SocketNotTrusted: Somebody else might.
         """
+        self._is_closed = False
         with self._absence.waited_out():
             return await self._until_answered(Outage(self._connect_timeout))
 
@@ -129,9 +130,11 @@ class Connection:
         request: object,
         *,
         repeatable: bool,
-        answer_within: float = _ANSWER_WITHIN,
+        answer_within: float = ANSWER_WITHIN,
     ) -> Response:
         """Makes a unary call, again after a break if that does no harm. Cancelling is safe for the connection.
+
+        What was refused because too much was going on is repeated as well, if nothing came of it.
 
         Args:
             method: Picks the stub's method.
@@ -147,11 +150,24 @@ class Connection:
         outage = Outage(self.patience)
         while True:
             try:
-                return await self._ask_once(method, request, answer_within)
-            except Unavailable as error:
-                if not (repeatable or error.outcome is Outcome.NOT_STARTED):
+                return await self.ask_once(method, request, answer_within=answer_within)
+            except PASSING as error:
+                repeats = isinstance(error, Unavailable) and repeatable
+                if not (repeats or error.outcome is Outcome.NOT_STARTED):
                     raise
-                await self.restore(outage, error)
+                await self.wait_out(outage, error)
+
+    async def wait_out(self, outage: Outage, error: GuylineError) -> None:
+        """After one of ``PASSING``: returns when the next try makes sense. Cancelling is safe.
+
+        Raises:
+            GuylineError: ``error`` itself, or what came in its place, once patience is over.
+            StoreChanged: Another agent answers.
+        """
+        if isinstance(error, Unavailable):
+            await self.restore(outage, error)
+        else:
+            await self._pause(outage, error)
 
     async def restore(self, outage: Outage, error: Unavailable) -> None:
         """After ``error``: returns once the agent answers again. Cancelling is safe.
@@ -171,15 +187,15 @@ class Connection:
     async def _until_answered(self, outage: Outage) -> GetInfoResponse:
         while True:
             try:
-                info = await self._ask_once(lambda line: line.info.GetInfo, GetInfoRequest(), _ANSWER_WITHIN)
-            except Unavailable as error:
+                info = await self.ask_once(lambda line: line.info.GetInfo, GetInfoRequest())
+            except PASSING as error:
                 await self._pause(outage, error)
                 continue
             self._recognise(info.store_id)
             self._absence.ended()
             return info
 
-    async def _pause(self, outage: Outage, error: Unavailable) -> None:
+    async def _pause(self, outage: Outage, error: GuylineError) -> None:
         delay = outage.failed(asyncio.get_running_loop().time(), retry_after=error.retry_after)
         if delay is None:
             raise error
@@ -198,9 +214,14 @@ class Connection:
             )
         self.store_id = store_id
 
-    async def _ask_once(
-        self, method: Callable[[Line], Callable[..., Awaitable[Response]]], request: object, answer_within: float
+    async def ask_once(
+        self,
+        method: Callable[[Line], Callable[..., Awaitable[Response]]],
+        request: object,
+        *,
+        answer_within: float | None = ANSWER_WITHIN,
     ) -> Response:
+        """Makes a call without a second try. ``request`` may be an iterator of them. Errors are those of ``ask``."""
         async with self.line() as line:
             try:
                 return await method(line)(request, timeout=answer_within, metadata=line.metadata)

@@ -78,13 +78,27 @@ class InvalidInput(GuylineError):
     default_reason = "INVALID_INPUT"
 
 
+class DirectoryNotUsable(InvalidInput):
+    """The directory to start in cannot be used. ``facts`` has ``errno``, by name."""
+
+    default_reason = "DIRECTORY_NOT_USABLE"
+
+
 class NotFound(GuylineError):
+    """There is no such thing, or it is another chat's: the two cannot be told apart."""
+
+
+class ProcessNotFound(NotFound):
     """There is no such process, or it is another chat's: the two cannot be told apart."""
 
     default_reason = "PROCESS_NOT_FOUND"
 
 
 class Conflict(GuylineError):
+    """What is there already does not agree with this."""
+
+
+class KeyConflict(Conflict):
     """The key was used before for a start with other contents."""
 
     default_reason = "KEY_CONFLICT"
@@ -100,14 +114,116 @@ class CommandNotRunnable(WrongState):
     default_reason = "COMMAND_NOT_RUNNABLE"
 
 
+class ProcessNotRunning(WrongState):
+    """The process has ended."""
+
+    default_reason = "PROCESS_NOT_RUNNING"
+
+
+class ProcessRunning(WrongState):
+    """The process still runs."""
+
+    default_reason = "PROCESS_RUNNING"
+
+
+class KeyExpired(WrongState):
+    """The key is older than the agent remembers keys, or from the future: nobody could say whether it was used."""
+
+    default_reason = "KEY_EXPIRED"
+
+
+class StartCanceled(WrongState):
+    """The start was canceled before it came."""
+
+    default_reason = "START_CANCELED"
+
+
+class NoInput(WrongState):
+    """The process was started without anything to write to: give ``stdin=InputMode.PIPE`` at the start."""
+
+    default_reason = "NO_INPUT"
+
+
+class InputClosed(WrongState):
+    """The process's input is closed: by an end that was written, by the process, or by its exit."""
+
+    default_reason = "INPUT_CLOSED"
+
+
+class NoTerminal(WrongState):
+    """The process has no terminal, or none any more."""
+
+    default_reason = "NO_TERMINAL"
+
+
+class FeatureOff(WrongState):
+    """The agent cannot do this where it is. ``facts["feature"]`` names what it lacks, ``info()`` says why."""
+
+    default_reason = "FEATURE_OFF"
+
+
+class PrivilegeMissing(WrongState):
+    """The agent lacks a privilege that the start needs. ``facts["setting"]`` says for what."""
+
+    default_reason = "PRIVILEGE_MISSING"
+
+
+class UpgradeRefused(WrongState):
+    """The new code does not run, or cannot take over. The old one goes on."""
+
+    default_reason = "UPGRADE_REFUSED"
+
+
 class OutOfRange(GuylineError):
-    """The offset is beyond what was printed so far."""
+    """The offset is beyond what was printed, or written, so far."""
 
     default_reason = "OFFSET_OUT_OF_RANGE"
 
 
 class Exhausted(GuylineError):
     """A limit of the agent or of its system is reached."""
+
+
+class TooManyProcesses(Exhausted):
+    """As many processes as the agent's settings allow are alive."""
+
+    default_reason = "TOO_MANY_PROCESSES"
+
+
+class TooManyFollowers(Exhausted):
+    """As many streams of output as the agent's settings allow are open."""
+
+    default_reason = "TOO_MANY_FOLLOWERS"
+
+
+class TooManyCalls(Exhausted):
+    """As many calls as the agent takes at once are open. The client has waited for as long as its ``patience`` says."""
+
+    default_reason = "TOO_MANY_CALLS"
+
+
+class SystemExhausted(Exhausted):
+    """The agent's system refused a resource. ``facts`` has ``errno``. The client has waited, as above."""
+
+    default_reason = "SYSTEM_EXHAUSTED"
+
+
+class RequestTooLarge(Exhausted):
+    """The request is larger than the agent takes. ``facts["max_request_bytes"]`` says how large it may be."""
+
+    default_reason = "REQUEST_TOO_LARGE"
+
+
+class JournalQuota(Exhausted):
+    """More output is to be kept of one process than the agent keeps in all."""
+
+    default_reason = "JOURNAL_QUOTA"
+
+
+class InputFull(Exhausted):
+    """The process does not read. ``write`` waits instead of raising this."""
+
+    default_reason = "INPUT_FULL"
 
 
 class TimedOut(GuylineError):
@@ -180,5 +296,33 @@ FAMILIES: Mapping[str, type[GuylineError]] = {
 }
 """Which family a status code means."""
 
-REASONS: Mapping[str, type[GuylineError]] = {"COMMAND_NOT_RUNNABLE": CommandNotRunnable}
-"""Reasons with a class of their own below the family of their code."""
+PASSING = (Unavailable, TooManyCalls, SystemExhausted)
+"""What is over after a while, so that it is worth another try where that does no harm."""
+
+REASONS: Mapping[str, type[GuylineError]] = {
+    kind.default_reason: kind
+    for kind in (
+        CommandNotRunnable,
+        DirectoryNotUsable,
+        FeatureOff,
+        InputClosed,
+        InputFull,
+        JournalQuota,
+        KeyConflict,
+        KeyExpired,
+        NoInput,
+        NoTerminal,
+        PrivilegeMissing,
+        ProcessNotFound,
+        ProcessNotRunning,
+        ProcessRunning,
+        RequestTooLarge,
+        StartCanceled,
+        SystemExhausted,
+        TooManyCalls,
+        TooManyFollowers,
+        TooManyProcesses,
+        UpgradeRefused,
+    )
+}
+"""Reasons with a class of their own below the family of their code: what a program would react to."""

@@ -2,15 +2,16 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar, cast
 
 import grpc.aio
 
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.agent.v1.process_pb2 import TIME_LIMIT_DETACH_AFTER
 from guyline.client.connection import Connection, Line, was_asked_to_cancel
-from guyline.client.errors import GuylineError, NotFound, Outcome, StoreChanged, Unavailable
+from guyline.client.errors import PASSING, GuylineError, NotFound, Outcome, StoreChanged
 from guyline.client.patience import Outage
 from guyline.client.status import to_error, unreachable
 from guyline.client.wire import to_duration
@@ -83,7 +84,7 @@ class FollowedOutput(Followed[OutputMessage]):
         """As above; output is what such a stream is after, and the exit comes last."""
         self._process_id = self._process_id or message.process.process_id
         is_progress = super().take(message) or bool(message.data)
-        self.ended = self.ended or message.HasField("exit")
+        self.ended = self.ended or message.HasField("exit") or message.limit == TIME_LIMIT_DETACH_AFTER
         return is_progress
 
     def call_ended(self) -> None:
@@ -109,15 +110,21 @@ class FollowedOutput(Followed[OutputMessage]):
             paces=self._paces,
             keepalive=self._opening.keepalive,
             times=self._opening.times,
+            detach_after=self._opening.detach_after if self._opening.HasField("detach_after") else None,
         )
 
 
 class FollowedList(Followed[pb.ProcessServiceWatchResponse]):
-    """The list of processes as it changes."""
+    """The list of processes as it changes; only those with all of these labels."""
+
+    def __init__(self, *, labels: Mapping[str, str], keepalive: float) -> None:
+        super().__init__(keepalive=keepalive)
+        self._labels = labels
 
     def call(self, line: Line) -> StreamCall[pb.ProcessServiceWatchResponse]:
         """Goes on at the cursor; without one, everything comes first."""
-        request = pb.ProcessServiceWatchRequest(cursor=self._cursor, keepalive=to_duration(self.keepalive))
+        keepalive = to_duration(self.keepalive)
+        request = pb.ProcessServiceWatchRequest(cursor=self._cursor, keepalive=keepalive, labels=self._labels)
         return line.processes.Watch(request, metadata=line.metadata)
 
     def take(self, message: pb.ProcessServiceWatchResponse) -> bool:
@@ -141,9 +148,9 @@ async def follow(connection: Connection, followed: Followed[Message]) -> AsyncGe
                     if followed.take(message):
                         outage.progress()
                     yield message
-        except Unavailable as error:
+        except PASSING as error:
             if not followed.ended:
-                await connection.restore(outage, error)
+                await connection.wait_out(outage, error)
 
 
 async def _one_call(connection: Connection, line: Line, followed: Followed[Message]) -> AsyncGenerator[Message, None]:

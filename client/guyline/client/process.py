@@ -1,21 +1,28 @@
-"""A handle on one process: what it printed, how it ended, signals."""
+"""A handle on one process: what it printed, how it ended, its input, signals."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from signal import SIGKILL, SIGTERM
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
+from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.connection import Connection
+from guyline.client import waiting
+from guyline.client.completed import StillRunning
+from guyline.client.conditions import Condition, Met
+from guyline.client.connection import ANSWER_WITHIN, Connection
+from guyline.client.enums import OutputStyle, OutputWait, ProcessState, SignalScope
 from guyline.client.errors import Defect
 from guyline.client.following import FollowedOutput, OutputMessage, follow
-from guyline.client.values import Chunk, Exit, ProcessInfo, ProcessState, Signalled, SignalScope
-from guyline.client.wire import Update, to_duration, to_signalled, to_timestamp, to_update
-
-_ANSWER_WITHIN = 30.0
+from guyline.client.lines import LINE_BYTES, LineSplitter
+from guyline.client.options import OutputRange
+from guyline.client.values import Canceled, Chunk, Exit, Line, ProcessInfo, Signalled
+from guyline.client.view import View
+from guyline.client.wire import Update, to_canceled, to_duration, to_signalled, to_timestamp, to_update
+from guyline.client.writing import Data, Writer
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,10 @@ class Opened:
                 yield message
 
 
-class Process:
+class AsyncProcess:
     """One process of the agent. It goes on whatever becomes of this handle, and of this program.
 
-    A handle from ``AsyncAgent.run`` holds the open stream of the process's output until ``output`` takes it over.
+    A handle from ``AsyncAgent.open`` holds the open stream of the process's output until ``output`` takes it over.
     Close it if you want neither output nor exit: leave its ``async with`` block, or the agent's.
     """
 
@@ -49,16 +56,20 @@ class Process:
         keepalive: float,
         attached: bool = False,
         opened: Opened | None = None,
+        next_input: int | None = None,
     ) -> None:
         self.info = info
         """The process as of the last message about it."""
         self.attached = attached
         """Whether the start's key had been used before, so that nothing was started now."""
+        self.detached = False
+        """Whether ``output`` ended because of ``detach_after``, and not because the process did."""
         self._connection = connection
         self._paces = paces
         self._readers = 0
         self._keepalive = keepalive
         self._opened = opened
+        self._writer = Writer(connection, info.process_id, next_offset=next_input)
 
     def __repr__(self) -> str:
         return f"<process {self.id} {self.info.state.label}>"
@@ -82,39 +93,26 @@ class Process:
         if opened is not None:
             await opened.rest.aclose()
 
-    async def output(
-        self,
-        *,
-        from_offset: int | None = None,
-        tail_bytes: int | None = None,
-        since: datetime | None = None,
-        snapshot: bool = False,
-        times: bool = False,
-    ) -> AsyncGenerator[Chunk, None]:
+    async def output(self, *, times: bool = False, **where: Unpack[OutputRange]) -> AsyncGenerator[Chunk, None]:
         """What the process printed and prints, as it comes, until it has exited. A break of the connection is not seen.
 
         What descendants print after that is kept as well: ask again, with ``from_offset``.
         Cancelling is safe. A loop that may be left early should be inside ``contextlib.aclosing``.
 
         Args:
-            from_offset: Begin there instead of at the beginning.
-            tail_bytes: Begin so many bytes before what is printed now.
-            since: Begin with what was printed then, by the agent's clock, to the second. One without a time zone is
-                local. Of the three, the first that is given counts.
-            snapshot: End once everything printed by now has come.
             times: Say of each chunk when it was printed.
+            **where: Which part of it: see ``OutputRange``. Everything by default.
 
         Raises:
             OutOfRange: ``from_offset`` is beyond what was printed so far.
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: The process is not known any more.
         """
-        plain = from_offset is None and tail_bytes is None and since is None and not snapshot and not times
+        snapshot = where.get("snapshot", False)
+        plain = not (snapshot or times) and all(value is None for key, value in where.items() if key != "snapshot")
         updates = self._take_opened() if plain else None
         if updates is None:
-            updates = self._attach(
-                from_offset=from_offset, tail_bytes=tail_bytes, since=since, snapshot=snapshot, times=times
-            )
+            updates = self._attach(times=times, **where)
         self._readers += not snapshot
         try:
             async with aclosing(updates):
@@ -124,22 +122,153 @@ class Process:
         finally:
             self._readers -= not snapshot
 
-    async def wait(self) -> Exit:
+    async def lines(
+        self, *, max_line_bytes: int = LINE_BYTES, **where: Unpack[OutputRange]
+    ) -> AsyncGenerator[Line, None]:
+        """The same as lines of text. Each stream has lines of its own, if they are kept apart.
+
+        Args:
+            max_line_bytes: A longer line comes in pieces.
+            **where: As of ``output``.
+
+        Raises:
+            GuylineError: As ``output``.
+        """
+        splitter = LineSplitter(max_line_bytes=max_line_bytes)
+        async with aclosing(self.output(**where)) as chunks:
+            async for chunk in chunks:
+                for line in splitter.feed(chunk):
+                    yield line
+        for line in splitter.rest():
+            yield line
+
+    async def wait(self, timeout: float | None = None) -> Exit:
         """Returns how the process ended, once it has. Cancelling is safe.
 
         Output that nobody has asked for by then is dropped.
 
+        Args:
+            timeout: Seconds to wait at most. None: for ever.
+
         Raises:
+            StillRunning: The time is over; the process goes on.
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: The process is not known any more.
         """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._wait()
+        except TimeoutError:
+            raise StillRunning(self.id) from None
+
+    async def _wait(self) -> Exit:
         if self.info.exit is not None:
             return self.info.exit
-        async with aclosing(self._take_opened() or self._attach(tail_bytes=0)) as updates:
-            async for update in updates:
-                if update.exit is not None:
-                    return update.exit
+        opened = self._take_opened()
+        for updates in (opened, self._attach(tail_bytes=0)):
+            if updates is None:
+                continue
+            async with aclosing(updates):
+                async for update in updates:
+                    if update.exit is not None:
+                        return update.exit
         raise Defect(f"the output of process {self.id} ended, and the agent did not say how the process did")
+
+    async def wait_for(self, *conditions: Condition, timeout: float | None = None) -> Met:
+        """Waits until one of several things holds: ``Exited``, ``Printed``, ``PortOpen``, ``FileExists``.
+
+        What holds already is told at once; of several, the one that stands first. Cancelling is safe.
+
+        Args:
+            *conditions: 1 to 16.
+            timeout: Seconds to wait at most. None: for ever.
+
+        Raises:
+            NotMet: The time is over; or only output was waited for, and there will be none.
+            InvalidInput: A condition is wrong: a pattern that is none, say.
+            ProcessNotFound: The process is not known any more.
+        """
+        met = await waiting.wait_for(self._connection, self.id, conditions, timeout=timeout)
+        self.info = met.process
+        return met
+
+    async def view(
+        self,
+        *,
+        cursor: bytes = b"",
+        from_offset: int | None = None,
+        style: OutputStyle = OutputStyle.PLAIN,
+        wait: float | None = None,
+        wait_for: OutputWait = OutputWait.EXIT,
+        max_bytes: int = 0,
+        max_line_bytes: int = 0,
+    ) -> View:
+        """Shows the output as a person or a model wants to see it: beginning, a note of what is left out, end.
+
+        Secrets that the start named in ``redact`` are not in it. Cancelling is safe.
+
+        Args:
+            cursor: Show what was printed since: of an earlier view, or of a match.
+            from_offset: Show what was printed from here on. A cursor goes before it.
+            style: Whether as printed, or made plain.
+            wait: Seconds to wait at most for what ``wait_for`` says. That they are over is no error.
+            wait_for: The end, or anything new.
+            max_bytes: How long the view may be: 1 KiB to 1 MiB. Zero: 32 KiB.
+            max_line_bytes: Longer lines are cut: 64 to 65,536 bytes. Zero: 2,048.
+
+        Raises:
+            InvalidInput: A size is out of range.
+            OutOfRange: The offset is beyond what was printed so far.
+            ProcessNotFound: The process is not known any more.
+        """
+        request = pb.GetOutputRequest(
+            process_id=self.id,
+            cursor=cursor,
+            from_offset=from_offset,
+            style=pb.OutputStyle.ValueType(style),
+            wait_for=pb.OutputWait.ValueType(wait_for),
+            max_bytes=max_bytes,
+            max_line_bytes=max_line_bytes,
+        )
+        seen = await waiting.view(self._connection, request, wait=wait)
+        self.info = seen.process
+        return seen
+
+    async def write(self, data: Data, *, eof: bool = False) -> None:
+        """Gives the process something to read; returns once the agent has accepted all of it.
+
+        A process that does not read makes this wait. After a break of the connection it goes on at the byte where it
+        stopped. Writers that share this handle take turns; of those on other handles, and in other programs, there
+        should be none. If this is cancelled, a part may have been written; the next write goes on behind it.
+
+        Args:
+            data: Bytes, or pieces of them. What an async iterable gives is passed on as it comes.
+            eof: Close the input behind it.
+
+        Raises:
+            InputClosed: The process has ended or closed its input, or somebody said ``eof``.
+            NoInput: It was started without: give ``stdin=InputMode.PIPE`` at the start.
+            Conflict: Somebody else has written meanwhile.
+        """
+        await self._writer.write(data, eof=eof)
+
+    async def close_input(self) -> None:
+        """Closes the input behind what was written: the process then reads its end. Doing so twice is fine.
+
+        Raises:
+            WrongState: It has no input, or a terminal, which has no end: write its end-of-file character, mostly
+                ``b"\\x04"``.
+        """
+        await self._writer.close()
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Sets the size of the process's terminal, in characters.
+
+        Raises:
+            NoTerminal: It has none.
+        """
+        request = pb.ResizeRequest(process_id=self.id, size=process_pb.TerminalSize(columns=columns, rows=rows))
+        await self._connection.ask(lambda line: line.processes.Resize, request, repeatable=True)
 
     async def signal(
         self,
@@ -171,31 +300,50 @@ class Process:
             lambda line: line.processes.Signal,
             request,
             repeatable=number == SIGKILL,  # nobody can count these
-            answer_within=_ANSWER_WITHIN + (wait or 0.0),
+            answer_within=ANSWER_WITHIN + (wait or 0.0),
         )
         signalled = to_signalled(response)
         self.info = signalled.process
         return signalled
 
+    async def cancel(self, *, grace: float | None = None, wait: float | None = None) -> Canceled:
+        """Ends the process with all that came of it: SIGTERM, then SIGKILL. Doing so after its end is fine.
+
+        Args:
+            grace: Seconds between the two, up to 600. None: 5.
+            wait: Seconds to wait until everybody is gone, up to 600. None: do not.
+
+        Raises:
+            ProcessNotFound: It is not known any more.
+        """
+        canceled = await cancel(
+            self._connection, pb.ProcessServiceCancelRequest(process_id=self.id), grace=grace, wait=wait
+        )
+        self.info = canceled.process or self.info
+        return canceled
+
+    async def remove(self) -> None:
+        """Has the agent forget the process, which must have ended, and what it printed.
+
+        Raises:
+            ProcessRunning: It runs.
+            ProcessNotFound: It is not known any more.
+        """
+        request = pb.ProcessServiceRemoveRequest(process_id=self.id)
+        await self._connection.ask(lambda line: line.processes.Remove, request, repeatable=False)
+
     def _take_opened(self) -> AsyncGenerator[Update, None] | None:
         opened, self._opened = self._opened, None
         return self._updates(opened.messages()) if opened is not None else None
 
-    def _attach(
-        self,
-        *,
-        from_offset: int | None = None,
-        tail_bytes: int | None = None,
-        since: datetime | None = None,
-        snapshot: bool = False,
-        times: bool = False,
-    ) -> AsyncGenerator[Update, None]:
+    def _attach(self, *, times: bool = False, **where: Unpack[OutputRange]) -> AsyncGenerator[Update, None]:
+        snapshot, since = where.get("snapshot", False), where.get("since")
         # Only one stream paces a process: whoever merely looks, or waits, must not take that from a slow reader.
         paces = self._paces and not snapshot and not self._readers
         request = pb.AttachRequest(
             process_id=self.id,
-            from_offset=from_offset,
-            tail_bytes=tail_bytes,
+            from_offset=where.get("from_offset"),
+            tail_bytes=where.get("tail_bytes"),
             since=to_timestamp(since) if since else None,
             snapshot=snapshot,
             paces=paces,
@@ -209,6 +357,7 @@ class Process:
             async for message in messages:
                 update = to_update(message)
                 self.info = _updated(self.info, update)
+                self.detached = update.detached
                 yield update
 
 
@@ -218,3 +367,17 @@ def _updated(info: ProcessInfo, update: Update) -> ProcessInfo:
         return info
     state = ProcessState.UNKNOWN if update.exit.unknown is not None else ProcessState.EXITED
     return replace(info, exit=update.exit, state=state)
+
+
+async def cancel(
+    connection: Connection, request: pb.ProcessServiceCancelRequest, *, grace: float | None, wait: float | None
+) -> Canceled:
+    """Ends what the request names, or forbids it. Repeating that does no harm."""
+    if grace is not None:
+        request.grace.CopyFrom(to_duration(grace))
+    if wait is not None:
+        request.wait.CopyFrom(to_duration(wait))
+    response = await connection.ask(
+        lambda line: line.processes.Cancel, request, repeatable=True, answer_within=ANSWER_WITHIN + (wait or 0.0)
+    )
+    return to_canceled(response)

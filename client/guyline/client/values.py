@@ -6,91 +6,20 @@ Times are aware ``datetime`` in UTC, durations ``float`` seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import IntEnum
 from typing import Self
 from uuid import uuid4
 
-
-class WireEnum(IntEnum):
-    """Members have the numbers of the enum on the wire. A number from a newer agent reads as member zero."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self | None:
-        return cls(0) if isinstance(value, int) and value else None
-
-    @property
-    def label(self) -> str:
-        """The name in lower case, as people and JSON get it."""
-        return self.name.lower()
-
-
-class ProcessState(WireEnum):
-    """Where a process stands."""
-
-    UNSPECIFIED = 0
-    RUNNING = 1
-    EXITED = 2
-    UNKNOWN = 3
-
-
-class UnknownEnd(WireEnum):
-    """Why nobody knows how a process ended."""
-
-    UNSPECIFIED = 0
-    KEEPER_LOST = 1
-    AGENT_LOST = 2
-
-
-class EndedBy(WireEnum):
-    """Who brought the end of a process about."""
-
-    UNSPECIFIED = 0
-    ITSELF = 1
-    CALLER = 2
-    TIME_LIMIT = 3
-    AGENT = 4
-    OOM_KILLER = 5
-
-
-class Descendants(WireEnum):
-    """Where descendants of an ended process were found."""
-
-    UNSPECIFIED = 0
-    GROUP = 1
-    SESSION = 2
-    CGROUP = 3
-
-
-class OutputMode(WireEnum):
-    """How standard output and standard error are kept: in one pipe, or in two that can be told apart."""
-
-    UNSPECIFIED = 0
-    MERGED = 1
-    SEPARATE = 2
-
-
-class WhenFull(WireEnum):
-    """What happens when output comes faster than it is taken: the oldest is dropped, or the process waits."""
-
-    UNSPECIFIED = 0
-    DROP_OLDEST = 1
-    PAUSE = 2
-
-
-class OutputStream(WireEnum):
-    """Which of its outputs a process printed to."""
-
-    MERGED = 0
-    STDOUT = 1
-    STDERR = 2
-
-
-class SignalScope(WireEnum):
-    """Who gets a signal: the process group, or the session and the cgroup besides."""
-
-    UNSPECIFIED = 0
-    GROUP = 1
-    ALL = 2
+from guyline.client.enums import (
+    Descendants,
+    EndedBy,
+    InputMode,
+    OutputMode,
+    OutputStream,
+    ProcessState,
+    TimeLimit,
+    UnknownEnd,
+    WhenFull,
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +53,8 @@ class Exit:
     peak_memory_bytes: int
     core_dumped: bool
     descendants_left: frozenset[Descendants]
+    time_limit: TimeLimit = TimeLimit.UNSPECIFIED
+    """The limit that brought the end about; only with ``EndedBy.TIME_LIMIT``."""
 
     @property
     def succeeded(self) -> bool:
@@ -134,6 +65,53 @@ class Exit:
     def shell_code(self) -> int | None:
         """What a shell would put into ``$?``: the code, or 128 and the signal. None if nobody knows."""
         return 128 + self.signal if self.signal is not None else self.code
+
+
+@dataclass(frozen=True)
+class TerminalSize:
+    """How large a terminal is, in characters: 1 to 10,000 each."""
+
+    columns: int = 80
+    rows: int = 24
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """When a process is ended by the agent, in seconds; None: never."""
+
+    timeout: float | None
+    """So long after its start."""
+    idle_timeout: float | None
+    """So long after its last output."""
+    grace: float | None
+    """From SIGTERM to SIGKILL; None: the agent's 5 seconds."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a process reads."""
+
+    mode: InputMode
+    next_offset: int
+    """How much it was given: where the next byte goes in."""
+    passed_bytes: int
+    """How much of that has been passed to it; the rest waits for it to read."""
+    is_open: bool
+    """Whether more is accepted."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process and its descendants use at a moment."""
+
+    cpu: float
+    """Seconds of CPU time so far, of those that live."""
+    memory_bytes: int
+    """Their resident sets; what they share is counted once for each."""
+    processes: int
+
+
+NO_INPUT = Input(mode=InputMode.NONE, next_offset=0, passed_bytes=0, is_open=False)
 
 
 @dataclass(frozen=True)
@@ -166,6 +144,19 @@ class ProcessInfo:
     """Whether output was lost because the disk was full or failed."""
     exit: Exit | None
     """How it ended; None while it runs."""
+    abridged: bool = False
+    """Whether ``command`` and ``argv`` are cut to 1 KiB in all, as in lists."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    input: Input = NO_INPUT
+    terminal: TerminalSize | None = None
+    """The size of its terminal as it is now; None: it has none."""
+    time_limits: TimeLimits | None = None
+    struck: TimeLimit = TimeLimit.UNSPECIFIED
+    """The limit that has struck: it is being ended, or was."""
+    user: str = ""
+    """The user it was started as. Empty: the agent's own."""
+    usage: Usage | None = None
+    """Only of running ones, in lists that asked for it."""
 
 
 @dataclass(frozen=True)
@@ -193,12 +184,28 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line of output, as text. ``str`` of it is its text."""
+
+    text: str
+    """Without its end. Bytes that are no UTF-8 are replaced."""
+    offset: int
+    """Where it begins in all that the process has printed, its streams counted together."""
+    stream: OutputStream
+    gap: Gap | None = None
+    """What is missing right before it. The line may then be the rest of one."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class Listing:
     """Processes: running ones first, then the ended, each the newest first."""
 
     processes: tuple[ProcessInfo, ...]
     ended_total: int
-    """How many ended ones there are in all."""
+    """How many ended ones there are in all that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +223,11 @@ class Put:
     """A process is new or has changed."""
 
     process: ProcessInfo
+
+
+@dataclass(frozen=True)
+class Ended(Put):
+    """A process has ended since this reader was told last. It has changed as well, so this is a ``Put``."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +254,16 @@ class Signalled:
 
     process: ProcessInfo
     survivors: tuple[Survivor, ...]
+
+
+@dataclass(frozen=True)
+class Canceled:
+    """What came of a cancel."""
+
+    process: ProcessInfo | None
+    """The process as it is now; None: none was started."""
+    fenced: bool
+    """Whether nothing was started under the key, so that nothing ever will be."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Between the wire's messages and plain values. The only module besides its neighbours that sees generated code."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,30 +10,41 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.errors import InvalidInput, Violation
-from guyline.client.values import (
-    AgentInfo,
-    Chunk,
+from guyline.client.conditions import Condition, Match, Met
+from guyline.client.enums import (
     Descendants,
     EndedBy,
+    InputMode,
+    OutputMode,
+    OutputStream,
+    ProcessState,
+    TimeLimit,
+    UnknownEnd,
+    WhenFull,
+)
+from guyline.client.values import (
+    NO_INPUT,
+    AgentInfo,
+    Canceled,
+    Chunk,
+    Ended,
     Exit,
     Feature,
     Gap,
-    Key,
-    OutputMode,
-    OutputStream,
+    Input,
     ProcessInfo,
-    ProcessState,
     Put,
     Removed,
     Reset,
     Signalled,
     Survivor,
     Synced,
-    UnknownEnd,
+    TerminalSize,
+    TimeLimits,
+    Usage,
     WatchEvent,
-    WhenFull,
 )
+from guyline.client.view import Omission, View
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,16 @@ class Update:
     """The process as it is now, if the message says."""
     chunks: tuple[Chunk, ...]
     exit: Exit | None
+    detached: bool
+    """Whether the call ends here because it was to last no longer."""
 
 
 def to_update(message: pb.RunResponse | pb.AttachResponse) -> Update:
     """What a message of Run or Attach says."""
     info = to_process_info(message.process) if message.HasField("process") else None
     exit_ = to_exit(message.exit) if message.HasField("exit") else info.exit if info else None
-    return Update(info=info, chunks=tuple(_to_chunks(message)), exit=exit_)
+    detached = message.limit == process_pb.TIME_LIMIT_DETACH_AFTER
+    return Update(info=info, chunks=tuple(_to_chunks(message)), exit=exit_, detached=detached)
 
 
 def _to_chunks(message: pb.RunResponse | pb.AttachResponse) -> Iterator[Chunk]:
@@ -100,7 +114,33 @@ def to_process_info(process: process_pb.Process) -> ProcessInfo:
         output_open=process.output_open,
         journal_degraded=process.journal_degraded,
         exit=to_exit(process.exit) if process.HasField("exit") else None,
+        abridged=process.abridged,
+        labels=dict(process.labels),
+        input=_to_input(process.input) if process.HasField("input") else NO_INPUT,
+        terminal=TerminalSize(process.terminal.columns, process.terminal.rows)
+        if process.HasField("terminal")
+        else None,
+        time_limits=_to_time_limits(process.time_limits) if process.HasField("time_limits") else None,
+        struck=TimeLimit(process.struck),
+        user=process.user,
+        usage=_to_usage(process.usage) if process.HasField("usage") else None,
     )
+
+
+def _to_input(given: process_pb.Input) -> Input:
+    return Input(InputMode(given.mode), given.next_offset, given.passed_bytes, given.is_open)
+
+
+def _to_time_limits(limits: process_pb.TimeLimits) -> TimeLimits:
+    return TimeLimits(
+        timeout=to_seconds(limits.timeout) if limits.HasField("timeout") else None,
+        idle_timeout=to_seconds(limits.idle_timeout) if limits.HasField("idle_timeout") else None,
+        grace=to_seconds(limits.grace) if limits.HasField("grace") else None,
+    )
+
+
+def _to_usage(usage: process_pb.Usage) -> Usage:
+    return Usage(cpu=to_seconds(usage.cpu), memory_bytes=usage.memory_bytes, processes=usage.processes)
 
 
 def to_exit(exit_: process_pb.Exit) -> Exit:
@@ -117,6 +157,7 @@ def to_exit(exit_: process_pb.Exit) -> Exit:
         peak_memory_bytes=exit_.peak_memory_bytes,
         core_dumped=exit_.core_dumped,
         descendants_left=frozenset(map(Descendants, exit_.descendants_left)),
+        time_limit=TimeLimit(exit_.time_limit),
     )
 
 
@@ -128,6 +169,8 @@ def to_watch_events(message: pb.ProcessServiceWatchResponse) -> Iterator[WatchEv
     for event in message.events:
         if event.WhichOneof("event") == "put":
             yield Put(to_process_info(event.put))
+        elif event.WhichOneof("event") == "ended":
+            yield Ended(to_process_info(event.ended))
         elif event.WhichOneof("event") == "removed":
             yield Removed(event.removed)
     if signal == "synced":
@@ -138,6 +181,44 @@ def to_signalled(response: pb.SignalResponse) -> Signalled:
     """What came of a signal."""
     survivors = tuple(Survivor(pid=survivor.pid, name=survivor.name) for survivor in response.survivors)
     return Signalled(process=to_process_info(response.process), survivors=survivors)
+
+
+def to_canceled(response: pb.ProcessServiceCancelResponse) -> Canceled:
+    """What came of a cancel."""
+    process = to_process_info(response.process) if response.HasField("process") else None
+    return Canceled(process=process, fenced=response.fenced)
+
+
+def to_view(response: pb.GetOutputResponse) -> View:
+    """Output as shown."""
+    view = response.view
+    left_out = view.omission
+    return View(
+        process=to_process_info(response.process),
+        data=view.text,
+        from_offset=view.from_offset,
+        to_offset=view.to_offset,
+        omission=Omission(left_out.from_offset, left_out.to_offset, left_out.lost_bytes)
+        if view.HasField("omission")
+        else None,
+        cut_lines=view.cut_lines,
+        cut_bytes=view.cut_bytes,
+        redactions=view.redactions,
+        cursor=response.cursor,
+    )
+
+
+def to_met(response: pb.ProcessServiceWaitResponse, conditions: tuple[Condition, ...]) -> Met | None:
+    """Which of the conditions holds; None: none does."""
+    if not response.HasField("met"):
+        return None
+    found = response.match
+    return Met(
+        condition=conditions[response.met],
+        index=response.met,
+        process=to_process_info(response.process),
+        match=Match(found.offset, found.data, found.cursor) if response.HasField("match") else None,
+    )
 
 
 def to_agent_info(info: info_pb.GetInfoResponse) -> AgentInfo:
@@ -167,40 +248,6 @@ def _to_limits(limits: info_pb.Limits) -> Mapping[str, float]:
     return {
         field.name: to_seconds(value) if isinstance(value, Duration) else value for field, value in limits.ListFields()
     }
-
-
-def to_start_request(
-    command: str | Sequence[str],
-    *,
-    directory: str,
-    env: Mapping[str, str],
-    output: OutputMode,
-    when_full: WhenFull,
-    kept_bytes: int,
-    background: bool,
-    key: Key,
-) -> pb.StartRequest:
-    """A start as the wire has it.
-
-    Raises:
-        InvalidInput: Something cannot even be written down: text that is no Unicode, a negative size.
-    """
-    try:
-        return pb.StartRequest(
-            command=command if isinstance(command, str) else "",
-            argv=() if isinstance(command, str) else command,
-            directory=directory,
-            env=env,
-            output_mode=process_pb.OutputMode.ValueType(output),
-            when_full=process_pb.WhenFull.ValueType(when_full),
-            kept_bytes=kept_bytes,
-            background=background,
-            key=process_pb.IdempotencyKey(value=key.value, created_at=to_timestamp(key.created_at)),
-        )
-    except (TypeError, ValueError):
-        violation = Violation("start", "an argument is of the wrong type, no Unicode text, or out of range")
-        # Without its cause: that quotes what it did not like, which may be the value of a variable.
-        raise InvalidInput(f"{violation.field}: {violation.description}", violations=(violation,)) from None
 
 
 def to_datetime(timestamp: Timestamp) -> datetime:

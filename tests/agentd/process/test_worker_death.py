@@ -32,7 +32,7 @@ async def test_a_worker_that_dies_between_two_steps_loses_and_repeats_nothing(st
         held_before = len(proc.descriptors(running.keeper_pid))
         armed.write_text(step)
 
-        command = await agent.run(f"echo ran >> {marks}; echo out; echo err >&2; exit 7")
+        command = await agent.open(f"echo ran >> {marks}; echo out; echo err >&2; exit 7")
         output = b"".join([chunk.data async for chunk in command.output()])
         exit_ = await command.wait()
         await running.serves_again()
@@ -66,7 +66,7 @@ async def follow_noise(client: AsyncAgent, seed: int, enough: asyncio.Event) -> 
     """Runs loud commands, one after the other, until enough workers have died; each must arrive byte by byte."""
     rounds = 0
     while not rounds or not enough.is_set():
-        process = await client.run(program("noise", seed, NOISE_BYTES // 10, "--exit", 3))
+        process = await client.open(program("noise", seed, NOISE_BYTES // 10, "--exit", 3))
         seen = sha256()
         async for chunk in process.output():
             assert chunk.gap is None
@@ -82,7 +82,7 @@ async def run_short_commands(client: AsyncAgent, marks: Path, name: str, enough:
     ran: list[str] = []
     while not enough.is_set():
         number = f"{name}{len(ran)}"
-        process = await client.run(f"echo {number} >> {marks}; echo {number}; exit {len(ran) % 100}")
+        process = await client.open(f"echo {number} >> {marks}; echo {number}; exit {len(ran) % 100}")
         output = b"".join([chunk.data async for chunk in process.output()])
         exit_ = await process.wait()
         assert (output, exit_.code) == (f"{number}\n".encode(), len(ran) % 100)

@@ -1,0 +1,141 @@
+"""From plain values to the wire's requests."""
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from guyline.agent.v1 import process_pb2 as process_pb
+from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client.conditions import Condition, Exited, FileExists, PortOpen, Printed
+from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
+from guyline.client.errors import InvalidInput, Violation
+from guyline.client.options import Privileges, ResourceLimit, StartOptions, Terminal
+from guyline.client.values import Key
+from guyline.client.wire import to_duration, to_timestamp
+
+
+def to_start_request(command: str | Sequence[str], options: StartOptions, *, when_full: WhenFull) -> pb.StartRequest:
+    """A start as the wire has it; ``when_full`` holds unless the options say otherwise.
+
+    Raises:
+        InvalidInput: Something cannot even be written down: text that is no Unicode, a negative size.
+    """
+    with _written_down("start"):
+        request = pb.StartRequest(
+            command=command if isinstance(command, str) else "",
+            argv=() if isinstance(command, str) else command,
+            directory=os.fspath(options.get("directory", "")),
+            env=options.get("env") or {},
+            output_mode=process_pb.OutputMode.ValueType(options.get("output", OutputMode.MERGED)),
+            when_full=process_pb.WhenFull.ValueType(options.get("when_full", when_full)),
+            kept_bytes=options.get("kept_bytes", 0),
+            background=options.get("background", False),
+            key=to_key(options.get("key") or Key.new()),
+            input=process_pb.InputMode.ValueType(options.get("stdin", InputMode.UNSPECIFIED)),
+            labels=options.get("labels") or {},
+            redact=options.get("redact", ()),
+        )
+        if limits := {name: seconds for name in _LIMITS if (seconds := _limit(options, name)) is not None}:
+            request.time_limits.CopyFrom(
+                process_pb.TimeLimits(**{name: to_duration(seconds) for name, seconds in limits.items()})
+            )
+        if (terminal := options.get("terminal")) is not None:
+            request.terminal.CopyFrom(_to_terminal(terminal))
+        if (privileges := options.get("privileges")) is not None:
+            request.privileges.CopyFrom(_to_privileges(privileges))
+        return request
+
+
+_LIMITS = ("timeout", "idle_timeout", "grace")
+
+
+def _limit(options: StartOptions, name: str) -> float | None:
+    seconds = options.get(name)
+    assert seconds is None or isinstance(seconds, float | int)
+    return seconds
+
+
+def _to_terminal(terminal: Terminal) -> pb.Terminal:
+    return pb.Terminal(
+        size=process_pb.TerminalSize(columns=terminal.columns, rows=terminal.rows),
+        term=terminal.term,
+    )
+
+
+def _to_privileges(privileges: Privileges) -> process_pb.Privileges:
+    group_limits = privileges.group_limits
+    return process_pb.Privileges(
+        user=privileges.user,
+        group=privileges.group,
+        umask=privileges.umask,
+        nice=privileges.nice,
+        oom_score=privileges.oom_score,
+        resource_limits=map(_to_resource_limit, privileges.resource_limits),
+        group_limits=process_pb.GroupLimits(
+            memory_bytes=group_limits.memory_bytes, cpus=group_limits.cpus, pids=group_limits.pids
+        )
+        if group_limits
+        else None,
+    )
+
+
+def _to_resource_limit(limit: ResourceLimit) -> process_pb.ResourceLimit:
+    return process_pb.ResourceLimit(
+        resource=process_pb.Resource.ValueType(limit.resource), soft=limit.soft, hard=limit.hard
+    )
+
+
+def to_key(key: Key) -> process_pb.IdempotencyKey:
+    """A key as the wire has it."""
+    return process_pb.IdempotencyKey(value=key.value, created_at=to_timestamp(key.created_at))
+
+
+def to_list_request(
+    *,
+    labels: Mapping[str, str],
+    states: Collection[ProcessState],
+    id_prefix: str,
+    usage: bool,
+    max_ended: int,
+) -> pb.ProcessServiceListRequest:
+    """Which processes to list.
+
+    Raises:
+        InvalidInput: As for a start.
+    """
+    with _written_down("list"):
+        request = pb.ProcessServiceListRequest(max_ended=max_ended, usage=usage)
+        if labels or states or id_prefix:
+            wanted = [process_pb.ProcessState.ValueType(state) for state in states]
+            request.filter.CopyFrom(pb.ProcessFilter(labels=labels, states=wanted, id_prefix=id_prefix))
+        return request
+
+
+def to_condition(condition: Condition) -> pb.WaitCondition:
+    """What to wait for.
+
+    Raises:
+        InvalidInput: As for a start.
+    """
+    with _written_down("conditions"):
+        match condition:
+            case Exited():
+                return pb.WaitCondition(exit=pb.ExitCondition())
+            case Printed(pattern, from_offset, cursor):
+                return pb.WaitCondition(
+                    pattern=pb.PatternCondition(pattern=pattern, from_offset=from_offset, cursor=cursor)
+                )
+            case PortOpen(port):
+                return pb.WaitCondition(port=pb.PortCondition(port=port))
+            case FileExists(path):
+                return pb.WaitCondition(file=pb.FileCondition(path=os.fspath(path)))
+
+
+@contextmanager
+def _written_down(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError):
+        violation = Violation(what, "an argument is of the wrong type, no Unicode text, or out of range")
+        # Without its cause: that quotes what it did not like, which may be the value of a variable.
+        raise InvalidInput(f"{violation.field}: {violation.description}", violations=(violation,)) from None

@@ -1,0 +1,67 @@
+"""Waits that last longer than one call: they are asked for again until something holds or the time is over."""
+
+import asyncio
+from collections.abc import Iterator
+
+from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client.conditions import Condition, Met, NotMet
+from guyline.client.connection import ANSWER_WITHIN, Connection
+from guyline.client.enums import OutputWait, WaitOver
+from guyline.client.requests import to_condition
+from guyline.client.view import View
+from guyline.client.wire import to_duration, to_met, to_process_info, to_view
+
+LONGEST_CALL = 300.0
+"""Seconds for which an agent lets one call wait."""
+
+
+async def wait_for(
+    connection: Connection, process_id: str, conditions: tuple[Condition, ...], *, timeout: float | None
+) -> Met:
+    """Returns which of the conditions holds, as soon as one does. Cancelling is safe.
+
+    Raises:
+        NotMet: None does, and the time is over or the output has ended.
+    """
+    request = pb.ProcessServiceWaitRequest(process_id=process_id, conditions=map(to_condition, conditions))
+    for seconds, is_last in _calls(timeout):
+        request.timeout.CopyFrom(to_duration(seconds))
+        response = await connection.ask(
+            lambda line: line.processes.Wait, request, repeatable=True, answer_within=seconds + ANSWER_WITHIN
+        )
+        if (met := to_met(response, conditions)) is not None:
+            return met
+        over = WaitOver(response.over)
+        if is_last or over is WaitOver.OUTPUT_ENDED:
+            raise NotMet(to_process_info(response.process), over)
+    raise AssertionError("the last call returns or raises")
+
+
+async def view(connection: Connection, request: pb.GetOutputRequest, *, wait: float | None) -> View:
+    """Returns output as shown, once what the request waits for has happened or the time is over. Cancelling is safe."""
+    seen = None
+    for seconds, _ in _calls(wait or 0.0):
+        if wait:
+            request.wait.CopyFrom(to_duration(seconds))
+        response = await connection.ask(
+            lambda line: line.processes.GetOutput, request, repeatable=True, answer_within=seconds + ANSWER_WITHIN
+        )
+        seen = to_view(response)
+        if seen.process.exit is not None:
+            break
+        if OutputWait(request.wait_for) is OutputWait.OUTPUT and seen.to_offset > seen.from_offset:
+            break
+    assert seen is not None, "there is at least one call"
+    return seen
+
+
+def _calls(timeout: float | None) -> Iterator[tuple[float, bool]]:
+    """How long each call is to wait until the time is over, and whether it is the last one. None: for ever."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    while True:
+        left = LONGEST_CALL if deadline is None else max(0.0, deadline - loop.time())
+        is_last = deadline is not None and left <= LONGEST_CALL
+        yield min(left, LONGEST_CALL), is_last
+        if is_last:
+            return

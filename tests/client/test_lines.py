@@ -1,0 +1,63 @@
+"""Output as lines."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guyline.client.enums import OutputStream
+from guyline.client.lines import LineSplitter
+from guyline.client.values import Chunk, Gap, Line
+
+_OUT, _ERR = OutputStream.STDOUT, OutputStream.STDERR
+
+
+def _lines(*chunks: Chunk, most: int = 64) -> list[Line]:
+    splitter = LineSplitter(max_line_bytes=most)
+    return [line for chunk in chunks for line in splitter.feed(chunk)] + list(splitter.rest())
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200)))
+def test_lines_do_not_depend_on_how_output_comes(data: bytes, cuts: list[int]) -> None:
+    """Where a message ends is chance."""
+    starts = sorted({0, *(cut for cut in cuts if cut < len(data))})
+    stops = [*starts[1:], len(data)]
+    chunks = [Chunk(start, data[start:stop], _OUT) for start, stop in zip(starts, stops, strict=True)]
+
+    assert _lines(*chunks) == _lines(Chunk(0, data, _OUT))
+
+
+@given(st.text(alphabet="aü€😀\n", max_size=100), st.integers(4, 20))
+def test_nothing_is_lost_by_cutting_long_lines(text: str, most: int) -> None:
+    """And no character is cut in two."""
+    lines = _lines(Chunk(0, text.encode(), _OUT), most=most)
+
+    assert all(len(line.text.encode()) <= most for line in lines)
+    assert "".join(line.text for line in lines) == text.replace("\n", "")
+
+
+def test_each_stream_has_lines_of_its_own() -> None:
+    """Two programs that print by turns would otherwise spoil each other's lines. Offsets are those of the output."""
+    lines = _lines(Chunk(0, b"on", _OUT), Chunk(2, b"err\n", _ERR), Chunk(6, b"e\ntwo\n", _OUT))
+
+    assert [(line.text, line.offset, line.stream) for line in lines] == [
+        ("err", 2, _ERR),
+        ("one", 0, _OUT),
+        ("two", 8, _OUT),
+    ]
+
+
+def test_lost_output_cuts_a_line_and_is_said() -> None:
+    """What stands before and behind it must not look like one line."""
+    gap = Gap(2, 10)
+    lines = _lines(Chunk(0, b"on", _OUT), Chunk(10, b"wo\nthree\n", _OUT, gap))
+
+    assert [(line.text, line.gap) for line in lines] == [("on", None), ("wo", gap), ("three", None)]
+
+
+@pytest.mark.parametrize("behind", [b"", b"x\n"])
+def test_a_loss_without_data_is_said_of_what_comes_next(behind: bytes) -> None:
+    """If nothing comes, of an empty line."""
+    gap = Gap(0, 10)
+    lines = _lines(Chunk(10, b"", _OUT, gap), Chunk(10, behind, _OUT))
+
+    assert [(line.text, line.gap) for line in lines] == [(behind.decode().strip(), gap)]
