@@ -211,6 +211,18 @@ async def test_writers_without_an_offset_do_not_mix_their_bytes(shared_agent: Ru
     assert sorted(over.data.splitlines(keepends=True)) == lines
 
 
+async def test_two_writers_at_one_offset_cannot_lose_each_other_s_bytes(shared_agent: RunningAgent) -> None:
+    """What is passed over must be the same; else the second one is told where to go on."""
+    async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
+        await write(shared_agent, cat.process_id, b"first ", offset=0)
+        refused = await refusal(write(shared_agent, cat.process_id, b"second", offset=0))
+        await write(shared_agent, cat.process_id, b"second", offset=int(refused.facts["next_offset"]), eof=True)
+        over = await attach(shared_agent, cat.process_id)
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "INPUT_CONFLICT")
+    assert over.data == b"first second"
+
+
 async def test_more_than_can_wait_must_say_where_it_belongs(shared_agent: RunningAgent) -> None:
     """It is taken in parts, and without an offset nobody could say which part to repeat."""
     async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:

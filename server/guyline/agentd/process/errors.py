@@ -166,6 +166,19 @@ class InputOffsetOutOfRange(OutOfRange):
         )
 
 
+class InputConflict(Conflict):
+    """Somebody else has written there."""
+
+    reason = "INPUT_CONFLICT"
+
+    def __init__(self, offset: int, next_offset: int) -> None:
+        super().__init__(
+            f"at offset {offset} other bytes were accepted, of another writer; {next_offset} is where to go on",
+            offset=str(offset),
+            next_offset=str(next_offset),
+        )
+
+
 class TerminalHasNoEnd(WrongState):
     """A terminal's input does not end; a program that reads it is told so by a character."""
 

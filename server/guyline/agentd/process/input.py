@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from guyline.agentd.process.bell import Bell
-from guyline.agentd.process.errors import InputClosed, InputFull, InputOffsetOutOfRange, InputTooLong
+from guyline.agentd.process.errors import InputClosed, InputConflict, InputFull, InputOffsetOutOfRange, InputTooLong
 from guyline.agentd.system.holes import punch_hole
 from guyline.agentd.system.transfer import pass_on
 
@@ -147,6 +147,7 @@ class Input:
 
         Raises:
             InputOffsetOutOfRange: Bytes before ``offset`` are missing.
+            InputConflict: Others were accepted there.
             InputClosed: There is something new in it, and nothing more is accepted.
             InputFull: Nothing was accepted in the time.
             InputTooLong: It is for all or none, and so much can never wait.
@@ -197,9 +198,18 @@ class Input:
             raise InputOffsetOutOfRange(offset, self.next_offset)
         return self.next_offset if offset is None else offset
 
+    def _demand_the_same(self, data: memoryview, offset: int) -> None:
+        """What is to be passed over must be what was accepted, as far as that can still be seen."""
+        start, end = max(offset, self._freed_to), min(offset + len(data), self.next_offset)
+        if self._descriptors is None or start >= end:
+            return
+        if os.pread(self._descriptors.file, end - start, start) != data[start - offset : end - offset]:
+            raise InputConflict(offset, self.next_offset)
+
     async def _accept_all(self, data: memoryview, offset: int, *, whole: bool, eof: bool) -> None:
         """Holds the lock, so nobody else accepts anything; the input may be closed meanwhile."""
         end = offset + len(data)
+        self._demand_the_same(data, offset)
         bell = Bell()
         self._room.subscribe(bell)
         try:

@@ -116,6 +116,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The agent lacks a privilege that the start needs; `setting` says for what.
     FAILED_PRECONDITION.
     """
+    REASON_INPUT_CONFLICT: _Reason.ValueType  # 35
+    """At the offset other bytes were accepted, of another writer; `next_offset` says where to go on.
+    ALREADY_EXISTS.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed. Programs decide by this; the code is for those that cannot read details."""
@@ -207,6 +211,10 @@ FAILED_PRECONDITION.
 REASON_PRIVILEGE_MISSING: Reason.ValueType  # 33
 """The agent lacks a privilege that the start needs; `setting` says for what.
 FAILED_PRECONDITION.
+"""
+REASON_INPUT_CONFLICT: Reason.ValueType  # 35
+"""At the offset other bytes were accepted, of another writer; `next_offset` says where to go on.
+ALREADY_EXISTS.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 

@@ -2997,8 +2997,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
 
         What was accepted is passed to the process in order and survives the agent's worker. To resume
         after a break, repeat from the last offset that was answered, or ask for it by a call without
-        data: what the agent has already is passed over. Two writers that give offsets do not mix; those
-        who share an input give none.
+        data: what the agent has already is passed over. Several who write to one input give no offset,
+        or go on where INPUT_CONFLICT says.
 
         A process that does not read makes its writer wait; what fits is taken.
 
@@ -3007,6 +3007,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         - FAILED_PRECONDITION: it has no input (NO_INPUT), or that is closed (INPUT_CLOSED).
         - OUT_OF_RANGE: bytes between what was accepted and `offset` are missing; `next_offset` says
           where to go on.
+        - ALREADY_EXISTS: other bytes were accepted at `offset`, of another writer (INPUT_CONFLICT).
+          Nothing of this was taken.
         - RESOURCE_EXHAUSTED: nothing was taken within `wait`: the process does not read (INPUT_FULL).
 
         Since 0.1.
