@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
+from guyline.cli.keys import DETACH_KEYS, to_keys
+
 _USAGE_FAILURE = 2
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -112,6 +114,11 @@ def _exec(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-c", dest="line", metavar="LINE", help="a line for `sh -c`, in place of a program")
     parser.add_argument("-d", "--detach", action="store_true", help="start it, print its id, and leave it")
+    parser.add_argument("-i", "--interactive", action="store_true", help="it reads this command's standard input")
+    parser.add_argument(
+        "-t", "--tty", action="store_true", help="it has a terminal: this one, if there is one (implies -i)"
+    )
+    _detach_keys(parser)
     parser.add_argument(
         "--cwd",
         metavar="DIR",
@@ -138,6 +145,10 @@ def _ps(parser: argparse.ArgumentParser) -> None:
 def _attach(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Signals and exit code are those of `guyline exec`: this takes its place.\n\n" + _EXIT_CODES
     _process(parser)
+    parser.add_argument(
+        "-i", "--interactive", action="store_true", help="pass standard input on; a terminal gets it in any case"
+    )
+    _detach_keys(parser)
     _where(parser)
 
 
@@ -174,6 +185,13 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 
 def _process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("process", metavar="PROCESS", help="an id of `guyline ps`, or how it begins")
+
+
+def _detach_keys(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--detach-keys", metavar="KEYS", type=_keys, default=DETACH_KEYS,
+        help="typed in a terminal, these leave the process to itself (default: ctrl-p,ctrl-q; none: no keys do)",
+    )  # fmt: skip
 
 
 def _where(parser: argparse.ArgumentParser) -> None:
@@ -238,6 +256,13 @@ def _tail(text: str) -> tuple[int, bool]:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of lines nor a size such as 64k")
     return int(match[1]) * _SIZES[match[2]], not match[2]
+
+
+def _keys(text: str) -> bytes:
+    try:
+        return to_keys(text)
+    except ValueError as why:
+        raise argparse.ArgumentTypeError(str(why)) from why
 
 
 def _optional_duration(text: str) -> float:

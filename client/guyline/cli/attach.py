@@ -3,11 +3,13 @@
 from argparse import Namespace
 
 from guyline.cli.dial import agent_of, process_of
-from guyline.cli.relay import Signals, follow_to_the_end
-from guyline.cli.sink import Descriptors, JsonLines, write_json
+from guyline.cli.interactive import stand_in
+from guyline.cli.relay import Signals
 from guyline.cli.tail import beginning
-from guyline.cli.text import exit_to_json
-from guyline.client.enums import WhenFull
+from guyline.client.enums import InputMode, WhenFull
+
+_LAST_SCREEN_BYTES = 16 * 1024
+"""So much of what a terminal has shown is shown again; full-screen programs then draw everything anew."""
 
 
 async def run(options: Namespace) -> int:
@@ -21,9 +23,9 @@ async def _attached(options: Namespace, signals: Signals) -> int:
         process = await process_of(agent, options.process)
         if process.info.when_full is WhenFull.PAUSE:
             process = await agent.attach(process.id, paces=True)
-        start = await beginning(process, since=options.since, tail=options.tail)
-        sink = JsonLines() if options.json else Descriptors()
-        ended, code = await follow_to_the_end(process, sink, signals, start=start)
-        if options.json:
-            await write_json({"process_id": process.id, "exit": exit_to_json(ended)})
-    return code
+        has_terminal = process.info.input.mode is InputMode.TERMINAL
+        begins_late = has_terminal and options.since is None and options.tail is None
+        tail = (_LAST_SCREEN_BYTES, False) if begins_late else options.tail
+        start = await beginning(process, since=options.since, tail=tail)
+        reads = has_terminal or options.interactive
+        return await stand_in(process, options, signals, reads=reads, start=start, redraws=begins_late)

@@ -5,15 +5,18 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from guyline.cli import console
 from guyline.cli.dial import agent_of
-from guyline.cli.relay import Signals, follow_to_the_end
+from guyline.cli.interactive import stand_in
+from guyline.cli.relay import Signals
 from guyline.cli.say import complain, say, say_json
-from guyline.cli.sink import STDERR, STDOUT, Descriptors, JsonLines, write_json
-from guyline.cli.text import exit_to_json
+from guyline.cli.sink import STDERR, STDOUT
 from guyline.client.agent import AsyncAgent
-from guyline.client.enums import OutputMode
+from guyline.client.enums import InputMode, OutputMode
+from guyline.client.options import StartOptions, Terminal
 
 _WRONG_USAGE = 125
+_USUAL_SIZE = 80, 24
 
 
 async def run(options: Namespace) -> int:
@@ -30,17 +33,8 @@ async def run(options: Namespace) -> int:
 
 async def _attached(options: Namespace, command: str | Sequence[str], signals: Signals) -> int:
     async with agent_of(options) as agent:
-        process = await agent.open(
-            command,
-            directory=_directory(agent, options.cwd),
-            env=dict(options.env),
-            output=_output_mode(options.separate),
-        )
-        sink = JsonLines() if options.json else Descriptors()
-        ended, code = await follow_to_the_end(process, sink, signals)
-        if options.json:
-            await write_json({"process_id": process.id, "exit": exit_to_json(ended)})
-    return code
+        process = await agent.open(command, **_start_options(agent, options))
+        return await stand_in(process, options, signals, reads=options.interactive or options.tty)
 
 
 async def _detached(options: Namespace, command: str | Sequence[str]) -> int:
@@ -54,13 +48,10 @@ async def _detached(options: Namespace, command: str | Sequence[str]) -> int:
 
 
 async def _started(agent: AsyncAgent, options: Namespace, command: str | Sequence[str]) -> str:
-    process = await agent.start(
-        command,
-        directory=_directory(agent, options.cwd),
-        env=dict(options.env),
-        output=OutputMode.SEPARATE if options.separate else OutputMode.MERGED,
-        background=True,
-    )
+    start = _start_options(agent, options)
+    start["output"] = OutputMode.SEPARATE if options.separate else OutputMode.MERGED
+    start["background"] = True
+    process = await agent.start(command, **start)
     return process.id
 
 
@@ -82,8 +73,21 @@ def _command(options: Namespace) -> str | list[str]:
     return argv
 
 
-def _output_mode(separate: bool | None) -> OutputMode:
+def _start_options(agent: AsyncAgent, options: Namespace) -> StartOptions:
+    start = StartOptions(directory=_directory(agent, options.cwd), env=dict(options.env), output=_output_mode(options))
+    if options.tty:
+        columns, rows = console.size() or _USUAL_SIZE
+        start["terminal"] = Terminal(columns, rows, term=os.environ.get("TERM", ""))
+    elif options.interactive:
+        start["stdin"] = InputMode.PIPE
+    return start
+
+
+def _output_mode(options: Namespace) -> OutputMode:
     """Separate only where it makes a difference: one stream keeps the order in which things were written."""
+    separate: bool | None = options.separate
+    if options.tty:
+        return OutputMode.MERGED
     if separate is None:
         separate = not _is_same_file(STDOUT, STDERR)
     return OutputMode.SEPARATE if separate else OutputMode.MERGED

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import Self
 
@@ -33,6 +33,8 @@ class Signals:
         self._waiting: asyncio.Queue[int] = asyncio.Queue(maxsize=16)
         self._gave_up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._is_known = False
+        self.before_leaving: Callable[[], None] = lambda: None
+        """Done before this command exits on the spot."""
 
     async def __aenter__(self) -> Self:
         for number in _PASSED_ON:
@@ -49,6 +51,7 @@ class Signals:
         try:
             await asyncio.wait({task, self._gave_up}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
+                self.before_leaving()
                 leave(128 + self._gave_up.result())  # a write to a full pipe may be stuck; nobody waits for it
             return task.result()
         finally:

@@ -150,6 +150,12 @@ class InputClosed(WrongState):
     default_reason = "INPUT_CLOSED"
 
 
+class InputConflict(Conflict):
+    """Others have written to the input as well. ``facts["next_offset"]`` says where it is now."""
+
+    default_reason = "INPUT_CONFLICT"
+
+
 class NoTerminal(WrongState):
     """The process has no terminal, or none any more."""
 
@@ -306,6 +312,7 @@ REASONS: Mapping[str, type[GuylineError]] = {
         DirectoryNotUsable,
         FeatureOff,
         InputClosed,
+        InputConflict,
         InputFull,
         JournalQuota,
         KeyConflict,

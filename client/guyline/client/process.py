@@ -234,7 +234,7 @@ class AsyncProcess:
         self.info = seen.process
         return seen
 
-    async def write(self, data: Data, *, eof: bool = False) -> None:
+    async def write(self, data: Data, *, eof: bool = False, shared: bool = False) -> None:
         """Gives the process something to read; returns once the agent has accepted all of it.
 
         A process that does not read makes this wait. After a break of the connection it goes on at the byte where it
@@ -244,13 +244,14 @@ class AsyncProcess:
         Args:
             data: Bytes, or pieces of them. What an async iterable gives is passed on as it comes.
             eof: Close the input behind it.
+            shared: Others may write as well, as at the keyboards of one terminal.
 
         Raises:
             InputClosed: The process has ended or closed its input, or somebody said ``eof``.
             NoInput: It was started without: give ``stdin=InputMode.PIPE`` at the start.
-            Conflict: Somebody else has written meanwhile.
+            InputConflict: Somebody else has written meanwhile, and it is not ``shared``. Nothing of this was taken.
         """
-        await self._writer.write(data, eof=eof)
+        await self._writer.write(data, eof=eof, shared=shared)
 
     async def close_input(self) -> None:
         """Closes the input behind what was written: the process then reads its end. Doing so twice is fine.

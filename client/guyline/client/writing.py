@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.connection import ANSWER_WITHIN, Connection
-from guyline.client.errors import PASSING, Conflict, InputFull, OutOfRange
+from guyline.client.errors import PASSING, InputConflict, InputFull, OutOfRange
 from guyline.client.patience import Outage
 from guyline.client.wire import to_duration
 
@@ -39,11 +39,15 @@ class Writer:
         self._next = next_offset
         self._turn = asyncio.Lock()
 
-    async def write(self, data: Data, *, eof: bool) -> None:
-        """Returns once the agent has accepted all of it. If it is cancelled, a part may have been."""
+    async def write(self, data: Data, *, eof: bool, shared: bool = False) -> None:
+        """Returns once the agent has accepted all of it. If it is cancelled, a part may have been.
+
+        Where the input is ``shared``, what others have written meanwhile is no error.
+        """
         async with self._turn:
             async for segment in _segments(data):
-                await self._send(segment)
+                while not await self._sent(segment, shared=shared):
+                    pass
             if eof:
                 await self._close()
 
@@ -62,6 +66,17 @@ class Writer:
                 facts={"process_id": self._process_id, "next_offset": str(response.next_offset)},
             )
 
+    async def _sent(self, segment: bytes, *, shared: bool) -> bool:
+        """Writes it; returns False if somebody else was there first, where that may be."""
+        try:
+            await self._send(segment)
+        except InputConflict as error:
+            if not shared:
+                raise
+            self._next = int(error.facts["next_offset"])
+            return False
+        return True
+
     async def _send(self, segment: bytes) -> None:
         start = await self._ask_position() if self._next is None else self._next
         end = start + len(segment)
@@ -75,11 +90,6 @@ class Writer:
             )
             if self._next > before:
                 outage.progress()
-        if self._next > end:
-            raise Conflict(
-                f"somebody else writes to process {self._process_id}, too: its input is at {self._next}, not at {end}",
-                facts={"process_id": self._process_id, "next_offset": str(self._next)},
-            )
 
     async def _ask_position(self) -> int:
         request = pb.WriteInputRequest(process_id=self._process_id)

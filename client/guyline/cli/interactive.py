@@ -1,0 +1,169 @@
+"""A process at this command's keyboard and screen, or at its standard input."""
+
+import asyncio
+from argparse import Namespace
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from guyline.cli.console import Console, Screen, size
+from guyline.cli.keys import DetachKeys
+from guyline.cli.relay import Signals, follow_to_the_end
+from guyline.cli.say import complain
+from guyline.cli.sink import STDOUT, Descriptors, JsonLines, Sink, write, write_json
+from guyline.cli.standard_input import standard_input
+from guyline.cli.tail import FROM_THE_START, Beginning
+from guyline.cli.text import SHORT, exit_to_json
+from guyline.client.enums import InputMode
+from guyline.client.errors import GuylineError, InputClosed, NoTerminal, ProcessNotFound
+from guyline.client.process import AsyncProcess
+from guyline.client.values import Chunk, Exit
+
+_END_OF_FILE = b"\x04"
+"""What a terminal's line discipline takes for the end of input, unless a program has changed that."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended, and this command's exit code. Detached: it goes on, and there is no exit."""
+
+    exit: Exit | None
+    code: int
+
+
+class Session:
+    """One process, for as long as it is followed here."""
+
+    def __init__(self, process: AsyncProcess, sink: Sink, signals: Signals, *, detach_keys: bytes) -> None:
+        self._process = process
+        self._sink = sink
+        self._signals = signals
+        self._keys = DetachKeys(detach_keys)
+        self._screen = Screen()
+        self._has_terminal = process.info.input.mode is InputMode.TERMINAL
+        self._resized = asyncio.Event()
+
+    async def run(self, *, start: Beginning = FROM_THE_START, redraws: bool = False) -> Outcome:
+        """Follows it to its end, or until somebody types the keys to detach.
+
+        Args:
+            start: Where in its output to begin.
+            redraws: Have it draw its screen anew, since what it has drawn so far is not shown.
+        """
+        if not self._has_terminal:
+            return await self._attended(start)
+        with Console(changed=self._resized.set) as console:
+            self._signals.before_leaving = console.restore
+            resizing = asyncio.create_task(self._resize(redraws=redraws))
+            try:
+                return await self._attended(start)
+            finally:
+                resizing.cancel()
+                await asyncio.wait({resizing})
+                await write(STDOUT, self._screen.undone())
+
+    async def _attended(self, start: Beginning) -> Outcome:
+        output = asyncio.create_task(self._show(start))
+        typing = asyncio.create_task(self._type())
+        try:
+            await asyncio.wait({output, typing}, return_when=asyncio.FIRST_COMPLETED)
+            if typing.done() and typing.exception() is None and not self._keys.found:
+                await asyncio.wait({output})  # there is no more to read
+            if typing.done() and not output.done():
+                await typing
+                return Outcome(None, 0)
+            return await output
+        finally:
+            for task in (typing, output):
+                task.cancel()
+            await asyncio.wait({typing, output})
+
+    async def _show(self, start: Beginning) -> Outcome:
+        sink = _Shown(self._sink, self._screen) if self._has_terminal else self._sink
+        return Outcome(*await follow_to_the_end(self._process, sink, self._signals, start=start))
+
+    async def _type(self) -> None:
+        """Passes on what is read, until there is no more, the process reads no more, or somebody detaches."""
+        last = b""
+        try:
+            async with aclosing(standard_input()) as pieces:
+                async for data in pieces:
+                    last = self._keys.feed(data) if self._has_terminal else data
+                    if last:
+                        await self._process.write(last, shared=self._has_terminal)
+                    if self._keys.found:
+                        return
+            await self._end_input(last)
+        except (InputClosed, ProcessNotFound):
+            return  # its exit is on the way
+
+    async def _end_input(self, last: bytes) -> None:
+        if not self._has_terminal:
+            await self._process.close_input()
+        elif last.endswith((b"\n", b"\r")) or not last:
+            await self._process.write(_END_OF_FILE, shared=True)
+        else:  # the first one only ends the line that was begun
+            await self._process.write(_END_OF_FILE * 2, shared=True)
+
+    async def _resize(self, *, redraws: bool) -> None:
+        """Gives the process's terminal the size of this one, now and whenever that changes."""
+        self._resized.set()
+        while True:
+            await self._resized.wait()
+            self._resized.clear()
+            if (window := size()) is None:
+                continue
+            columns, rows = window
+            try:
+                if redraws:  # a size that stays is no news to a program
+                    await self._process.resize(columns, rows + 1)
+                await self._process.resize(columns, rows)
+            except (NoTerminal, ProcessNotFound):
+                return
+            except GuylineError:
+                continue  # the agent is away; what is shown comes back with it, and says so
+            redraws = False
+
+
+class _Shown(Sink):
+    """Remembers what the process has done to the screen."""
+
+    def __init__(self, sink: Sink, screen: Screen) -> None:
+        self._sink = sink
+        self._screen = screen
+
+    async def take(self, chunk: Chunk) -> None:
+        """As above."""
+        self._screen.show(chunk.data)
+        await self._sink.take(chunk)
+
+
+async def stand_in(
+    process: AsyncProcess,
+    options: Namespace,
+    signals: Signals,
+    *,
+    reads: bool,
+    start: Beginning = FROM_THE_START,
+    redraws: bool = False,
+) -> int:
+    """What ``exec`` and ``attach`` share once the process is known; returns the exit code.
+
+    Args:
+        process: Which.
+        options: Those of the command: ``json``, ``detach_keys``.
+        signals: What this command gets.
+        reads: Whether it gets this command's standard input.
+        start: Where in its output to begin.
+        redraws: See ``Session.run``.
+    """
+    sink = JsonLines() if options.json else Descriptors()
+    if reads:
+        session = Session(process, sink, signals, detach_keys=options.detach_keys)
+        outcome = await session.run(start=start, redraws=redraws)
+    else:
+        outcome = Outcome(*await follow_to_the_end(process, sink, signals, start=start))
+    if outcome.exit is None:
+        complain(f"guyline: left; `guyline attach {process.id[:SHORT]}` comes back to it")
+    elif options.json:
+        await write_json({"process_id": process.id, "exit": exit_to_json(outcome.exit)})
+    return outcome.code
