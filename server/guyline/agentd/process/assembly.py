@@ -110,6 +110,7 @@ class Assembler:
             room=self.input_room,
             ending=lambda offset: process.change_note(input_ends_at=offset),
             closed=lambda accepted, passed: self._input_closed(process, accepted, passed),
+            reach=self.reach,
         )
 
     def _input_closed(self, process: Process, accepted: int, passed: int) -> None:

@@ -26,4 +26,10 @@ STEPS = (
     "output.ended",
     "exit.told",
 )
-"""All of them, in the order in which a command that prints something meets them (the middle ones may swap)."""
+"""Those that a command meets that prints something, in this order (the middle ones may swap)."""
+
+INPUT_STEPS = ("input.accepted", "input.passed", "input.ending", "input.closed")
+"""Those that one meets besides that reads something to its end."""
+
+LIMIT_STEPS = ("limit.noted", "limit.signalled")
+"""Those that one meets that a limit of time ends."""

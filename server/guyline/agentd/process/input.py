@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.errors import InputClosed, InputConflict, InputFull, InputOffsetOutOfRange, InputTooLong
+from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.system.holes import punch_hole
 from guyline.agentd.system.transfer import pass_on
 
@@ -91,6 +92,7 @@ class Input:
         bound: How many bytes may wait.
         room: What all inputs share.
         ending: Called with the end's offset before that takes effect: from then on the next worker must know.
+        reach: Called at the fault points.
         closed: Called with how much was accepted and passed on, once nothing can be passed on any more: the keeper
             lets its duplicates go as well then.
     """
@@ -106,6 +108,7 @@ class Input:
         room: InputRoom,
         ending: Callable[[int], None],
         closed: Callable[[int, int], None],
+        reach: FaultPoint = no_fault,
     ) -> None:
         self.mode = mode
         self.next_offset, self.passed_bytes = descriptors.account() if descriptors else over
@@ -115,6 +118,7 @@ class Input:
         self._room = room
         self._ending = ending
         self._closed = closed
+        self._reach = reach
         self._freed_to = self.passed_bytes // _PAGE * _PAGE
         self._writes_later = False  # whether the loop tells when the sink takes more
         self._lock = asyncio.Lock()  # one writer at a time, in the order in which they came
@@ -188,6 +192,7 @@ class Input:
         if self._descriptors:
             self.close()
             self._closed(self.next_offset, self.passed_bytes)
+            self._reach("input.closed")
 
     @property
     def _waiting_bytes(self) -> int:
@@ -231,12 +236,14 @@ class Input:
             accepted = os.pwrite(self._descriptors.file, data[:room], self.next_offset)
             self.next_offset += accepted
             self._room.take(accepted)
+            self._reach("input.accepted")
             self._pass_on()
             if self._descriptors is None:
                 raise InputClosed(self.passed_bytes)
 
     def _end_here(self) -> None:
         self._ending(self.next_offset)
+        self._reach("input.ending")
         self._ends_at = self.next_offset
         self._pass_on()
 
@@ -250,6 +257,7 @@ class Input:
                 while self._waiting_bytes and (passed := pass_on(descriptors.file, descriptors.sink, _PASS_BYTES)):
                     self.passed_bytes += passed
                     self._room.give_back(passed)
+                    self._reach("input.passed")
         except OSError:  # EPIPE, EIO: nobody reads it any more
             self.discard()
             return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from guyline.agentd.process.exit import TimeLimit
+from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.signals import Signals
 from guyline.agentd.process.tasks import Tasks
@@ -112,10 +113,11 @@ class LimitWatch:
 class Limits:
     """The limits of all processes. What they strike, they end, with all that came of it."""
 
-    def __init__(self, *, signals: Signals, tasks: Tasks, wall_clock: Callable[[], float]) -> None:
+    def __init__(self, *, signals: Signals, tasks: Tasks, wall_clock: Callable[[], float], reach: FaultPoint) -> None:
         self._signals = signals
         self._tasks = tasks
         self._wall_clock = wall_clock
+        self._reach = reach
         self._watches: dict[str, LimitWatch] = {}
 
     def watch(self, process: Process) -> None:
@@ -143,11 +145,15 @@ class Limits:
     def _strike(self, process: Process, limit: TimeLimit) -> None:
         process.log.info("a time limit strikes", limit=limit.value)
         process.change_note(struck=limit)
+        self._reach("limit.noted")
         process.has_changed()
         self._end(process, limit)
 
     def _end(self, process: Process, limit: TimeLimit) -> None:
-        work = self._signals.end(
+        self._tasks.start(self._signal(process, limit), name=f"end of {process.process_id}", expected=GuylineError)
+
+    async def _signal(self, process: Process, limit: TimeLimit) -> None:
+        await self._signals.end(
             process,
             signal.SIGTERM,
             to_all=True,
@@ -155,4 +161,4 @@ class Limits:
             wait=None,
             cause=limit.value,
         )
-        self._tasks.start(work, name=f"end of {process.process_id}", expected=GuylineError)
+        self._reach("limit.signalled")

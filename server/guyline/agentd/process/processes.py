@@ -113,7 +113,7 @@ class Processes:
         self._is_closing = False
         self._sequence = itertools.count(1)
         self.signals = Signals(keeper=keeper, boot_id=boot_id, tasks=tasks)
-        self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock)
+        self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock, reach=reach)
         self._retention = Retention(
             self, journals=journals, keys=keys, ended_retention=bounds.ended_retention, clock=clock
         )
