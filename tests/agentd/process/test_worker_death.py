@@ -122,7 +122,7 @@ async def type_into_shells(client: AsyncAgent, enough: asyncio.Event) -> int:
     """Types line after line into one shell after the other; each is answered once, in the same terminal."""
     rounds = 0
     while not rounds or not enough.is_set():
-        shell = await client.open(["bash", "--norc", "-i"], terminal=Terminal(99, 33), env={"PS1": "> "})
+        shell = await client.open(["bash", "--norc", "-i"], terminal=Terminal(99, 33, "dumb"), env={"PS1": "> "})
         lines = shell.lines()
         for number in range(20):
             await shell.write(b"echo answer $((%d * 7)) $(stty size)\r" % number)
