@@ -1,6 +1,7 @@
 """The search in a stream finds what one search in all of it finds, wherever it is cut."""
 
 import itertools
+from contextlib import suppress
 
 import pytest
 import re2
@@ -107,6 +108,13 @@ def test_a_match_that_is_too_long_is_found_as_far_as_it_is_there() -> None:
 
     assert found is not None
     assert found.offset == 0
+
+
+@given(st.text(max_size=40) | st.text(alphabet="ab()[]{}|*+?\\\\^$.-:,1059PpLC\n", max_size=40), st.binary(max_size=50))
+def test_whatever_the_pattern_is_it_is_searched_for_or_refused(text: str, data: bytes) -> None:
+    """There is no third way, such as a crash."""
+    with suppress(PatternRefused):
+        feed(Search(Pattern(text), 0), data, is_all=True)
 
 
 @pytest.mark.parametrize(

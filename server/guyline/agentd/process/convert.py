@@ -13,6 +13,7 @@ from guyline.agentd.process.process import Process
 from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import Key, StartSpec
 from guyline.errors import InvalidInput, Violation
+from guyline.rpc.cursor import Cursor
 from guyline.rpc.moments import to_duration, to_moment, to_seconds, to_timestamp
 
 MAX_COMMAND_BYTES = 131_000
@@ -39,7 +40,7 @@ _DESCENDANTS = {
 _STREAMS = {Stream.STDOUT: pb.OUTPUT_STREAM_STDOUT, Stream.STDERR: pb.OUTPUT_STREAM_STDERR}
 
 
-class _Problems:
+class Problems:
     """Collects everything that is wrong with a request, so that the caller hears of all of it at once."""
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
     Raises:
         InvalidInput: Says everything that is wrong.
     """
-    problems = _Problems()
+    problems = Problems()
     _check_program(problems, request, path)
     _check_env(problems, request, path)
     problems.check_text(f"{path}directory", request.directory, at_most=MAX_DIRECTORY_BYTES)
@@ -100,7 +101,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
     )
 
 
-def _check_program(problems: _Problems, request: calls.StartRequest, path: str) -> None:
+def _check_program(problems: Problems, request: calls.StartRequest, path: str) -> None:
     if bool(request.command) == bool(request.argv):
         problems.add(f"{path}command", "give either a command line here, or a program and its arguments in argv")
     problems.check_text(f"{path}command", request.command, at_most=MAX_COMMAND_BYTES)
@@ -110,7 +111,7 @@ def _check_program(problems: _Problems, request: calls.StartRequest, path: str) 
         problems.check_text(f"{path}argv[{index}]", argument, at_most=MAX_COMMAND_BYTES)
 
 
-def _check_env(problems: _Problems, request: calls.StartRequest, path: str) -> None:
+def _check_env(problems: Problems, request: calls.StartRequest, path: str) -> None:
     for name, value in request.env.items():
         if not name or "=" in name or "\0" in name:
             problems.add(f"{path}env", f"{name[:40]!r} is no name of a variable: empty, or with '=' or NUL in it")
@@ -124,7 +125,7 @@ def _check_env(problems: _Problems, request: calls.StartRequest, path: str) -> N
         )
 
 
-def _to_key(problems: _Problems, request: calls.StartRequest, path: str) -> Key | None:
+def _to_key(problems: Problems, request: calls.StartRequest, path: str) -> Key | None:
     if not request.HasField("key"):
         return None
     value = request.key.value
@@ -148,9 +149,17 @@ def to_optional_seconds(field: str, duration: Duration, *, is_set: bool) -> floa
     return _to_seconds(field, duration, least=0.0) if is_set else None
 
 
+def to_position(process: Process, cursor: bytes) -> int:
+    """The offset in a process's output that a cursor means. Raises InvalidInput if it is none, or another process's."""
+    given = Cursor.from_bytes(cursor)
+    if given.incarnation != process.id_bytes:
+        raise InvalidInput(Violation("cursor", "belongs to another process"))
+    return given.position
+
+
 def to_signal(request: calls.SignalRequest) -> int:
     """The signal's number. Raises InvalidInput."""
-    problems = _Problems()
+    problems = Problems()
     if not 0 <= request.signal <= 64:
         problems.add("signal", f"{request.signal} is no signal; give a number from 1 to 64, 15 is SIGTERM")
     problems.check_enum("scope", request.scope, calls.SignalScope.values())

@@ -7,8 +7,8 @@ import re2
 LONGEST_MATCH = 64 * 1024
 """Bytes. A longer match may be missed: so much is kept of what was searched in vain, in case it goes on."""
 
-_MAX_MEMORY = 1 << 20
-"""Bytes for one compiled pattern. RE2 refuses a pattern that needs more, and compiles the worst that fits in 20 ms."""
+_MAX_MEMORY = 512 * 1024
+"""Bytes for one compiled pattern. RE2 refuses a pattern that needs more, and compiles the worst that fits in 10 ms."""
 _LINES = "(?m)"
 """`^` and `$` are the ends of lines. RE2 has an option for it that takes away most of its syntax."""
 

@@ -18,9 +18,9 @@ from guyline.agentd.process.service_end import EndCalls
 from guyline.agentd.process.service_input import InputCalls
 from guyline.agentd.process.service_view import ViewCalls
 from guyline.agentd.process.service_wait import WaitCalls
+from guyline.agentd.process.waiting import Waits
 from guyline.agentd.process.watch import WatchBatch, Watcher
 from guyline.daemon.logging import bind_to_call
-from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context, caller_of
 from guyline.rpc.cursor import Cursor
 from guyline.rpc.encoded import with_bytes
@@ -49,18 +49,21 @@ class ProcessService(ProcessServiceServicer):
 
     Args:
         processes: The domain.
+        waits: How it is waited for.
         instance_id: The keeper's life, for callers that must tell a restarted agent from the one they knew.
         defaults: How much output is kept.
         incarnation: 16 bytes that name this worker, to which the cursors of Watch belong.
     """
 
-    def __init__(self, processes: Processes, *, instance_id: str, defaults: OutputDefaults, incarnation: bytes) -> None:
+    def __init__(
+        self, processes: Processes, *, waits: Waits, instance_id: str, defaults: OutputDefaults, incarnation: bytes
+    ) -> None:
         self._processes = processes
         self._instance_id = instance_id
         self._defaults = defaults
         self._incarnation = incarnation
         self._views = ViewCalls(processes)
-        self._waits = WaitCalls(processes)
+        self._waits = WaitCalls(processes, waits)
         self._inputs = InputCalls(processes)
         self._ends = EndCalls(processes)
 
@@ -194,10 +197,7 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
     quiet = convert.to_keepalive(request)
     size = process.output.journal.size
     if request.cursor:
-        cursor = Cursor.from_bytes(request.cursor)
-        if cursor.incarnation != process.id_bytes:
-            raise InvalidInput(Violation("cursor", "belongs to another process"))
-        position = cursor.position
+        position = convert.to_position(process, request.cursor)
     elif request.HasField("from_offset"):
         position = request.from_offset
     elif request.HasField("tail_bytes"):
