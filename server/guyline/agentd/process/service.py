@@ -26,6 +26,7 @@ from guyline.rpc.cursor import Cursor
 from guyline.rpc.encoded import with_bytes
 from guyline.rpc.last import ends_with_last, last
 from guyline.rpc.moments import to_duration, to_moment
+from guyline.rpc.waiting import only_waits
 from guyline.stream.v1 import stream_pb2
 
 DEFAULT_MAX_ENDED = 10
@@ -143,6 +144,7 @@ class ProcessService(ProcessServiceServicer):
     async def GetOutput(self, request: pb.GetOutputRequest, context: Context) -> pb.GetOutputResponse:
         return await self._views.get_output(request, context)
 
+    @only_waits
     async def Wait(self, request: pb.ProcessServiceWaitRequest, context: Context) -> pb.ProcessServiceWaitResponse:
         return await self._waits.wait(request, context)
 

@@ -89,15 +89,8 @@ class Waits:
             OffsetOutOfRange: A pattern's offset is beyond the output.
         """
         conditions = [self._condition(process, each) for each in wanted]
-        first = await _wait_for_any(conditions, timeout)
-        # What stands before it may hold as well, and just not have been looked at: an exit may be known before what
-        # was printed right before it is searched.
-        before = conditions if first is None else conditions[: first[0]]
-        if met := await _look_at_all(before) or first:
-            index, held = met
-            return Outcome(met=index, found=held.found)
-        can_hold = any(condition.can_hold for condition in conditions)
-        return Outcome(over=Over.TIMEOUT if can_hold else Over.OUTPUT_ENDED)
+        with process.output.bell():  # followed, that is: an agent that ends then leaves time to tell the end
+            return await _first(conditions, timeout)
 
     def _condition(self, process: Process, wanted: WaitFor) -> Condition:
         match wanted:
@@ -109,6 +102,18 @@ class Waits:
                 return Asked(partial(is_listening, port))
             case ForFile(path):
                 return Asked(partial(self._presence.is_there, path, process.origin.directory))
+
+
+async def _first(conditions: Sequence[Condition], timeout: float) -> Outcome:
+    first = await _wait_for_any(conditions, timeout)
+    # What stands before it may hold as well, and just not have been looked at: an exit may be known before what
+    # was printed right before it is searched.
+    before = conditions if first is None else conditions[: first[0]]
+    if met := await _look_at_all(before) or first:
+        index, held = met
+        return Outcome(met=index, found=held.found)
+    can_hold = any(condition.can_hold for condition in conditions)
+    return Outcome(over=Over.TIMEOUT if can_hold else Over.OUTPUT_ENDED)
 
 
 async def _wait_for_any(conditions: Sequence[Condition], timeout: float) -> tuple[int, Held] | None:
