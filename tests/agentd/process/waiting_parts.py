@@ -12,7 +12,7 @@ from guyline.agent.v1.process_service_pb2 import (
     ProcessServiceWaitResponse,
     WaitCondition,
 )
-from tests.agentd.process.process_parts import Metadata, seconds
+from tests.agentd.process.process_parts import Metadata, attach, printed, seconds
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
@@ -56,3 +56,8 @@ async def wait(
 def met(answer: ProcessServiceWaitResponse) -> int | None:
     """Which condition holds."""
     return answer.met if answer.HasField("met") else None
+
+
+async def has_printed(agent: RunningAgent, process_id: str, text: bytes) -> None:
+    """Waits until this is in the journal."""
+    await attach(agent, process_id, until=printed(text))
