@@ -1,7 +1,6 @@
 """Programs and directories on a mount that does not answer: they stop nobody but the one who asked for them."""
 
 import asyncio
-from collections.abc import Iterator
 
 import grpc
 import grpc.aio
@@ -9,23 +8,11 @@ import pytest
 
 from guyline.agent.v1.agent_info_service_pb2 import UpgradeRequest
 from guyline.agent.v1.process_service_pb2 import StartRequest
-from tests.agentd.keeper.hanging_fs import HangingFileSystem, NotPermitted
+from tests.agentd.keeper.hanging_fs import HangingFileSystem
 from tests.agentd.keeper.lives import Reader, Tap, details_of, listed, run
 from tests.support import proc
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
-
-
-@pytest.fixture
-def dead_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HangingFileSystem]:
-    """Such a mount; skips the test where there can be none."""
-    folder = tmp_path_factory.mktemp("dead")
-    try:
-        mount = HangingFileSystem(folder).__enter__()
-    except NotPermitted as why:
-        pytest.skip(f"no file system of our own here: {why}")
-    yield mount
-    mount.__exit__()
 
 
 async def hanging(mount: HangingFileSystem) -> None:

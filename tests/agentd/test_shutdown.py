@@ -18,6 +18,7 @@ from guyline.agent.v1.process_service_pb2 import (
 )
 from guyline.agentd.keeper.records import RecordLog
 from tests.agentd.keeper.lives import details_of, listed, logged, started
+from tests.agentd.process.waiting_parts import EXIT, file, pattern, to_wait
 from tests.support import proc
 from tests.support.agent import AgentProcess, RunningAgent
 from tests.support.program import program
@@ -105,6 +106,23 @@ async def test_stubborn_groups_are_killed_within_the_grace() -> None:
         await agent.start_again()
         exit_ = (await listed(agent))[process.process_id].exit
         assert (exit_.signal, exit_.ended_by) == (signal.SIGKILL, ENDED_BY_AGENT)
+
+
+async def test_who_waits_for_the_end_is_told_who_brought_it_about(agent: RunningAgent) -> None:
+    """Also when all ends at once: the answer is given before the agent goes."""
+    async with started(agent, POLITE) as (process, reader):
+        await reader.until(b"ready\n")
+        waits = [
+            asyncio.ensure_future(agent.processes.Wait(to_wait(process.process_id, *conditions)))
+            for conditions in ([EXIT], [pattern("never"), file("/missing"), EXIT])
+        ]
+        await agent.processes.Wait(to_wait(process.process_id, EXIT, timeout=0))
+        await agent.stop()
+
+        answers = await asyncio.gather(*waits)
+
+    assert [answer.met for answer in answers] == [0, 2]
+    assert {(answer.process.exit.code, answer.process.exit.ended_by) for answer in answers} == {(3, ENDED_BY_AGENT)}
 
 
 async def test_a_stopped_command_ends_too() -> None:

@@ -29,6 +29,7 @@ from guyline.rpc.authentication import Authentication, LocalAuthentication
 from guyline.rpc.call import CallObserver
 from guyline.rpc.caller import Context
 from guyline.rpc.server import RpcServer
+from guyline.rpc.waiting import only_waits
 from tests.support.clock import DEADLINE
 from tests.support.servicer import PartOfProcesses
 
@@ -64,6 +65,11 @@ class Puppet(PartOfProcesses):
     async def Signal(self, _request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
         await self._handle(context)
         return pb.SignalResponse()
+
+    @only_waits
+    async def Wait(self, _request: pb.ProcessServiceWaitRequest, context: Context) -> pb.ProcessServiceWaitResponse:
+        await self._handle(context)
+        return pb.ProcessServiceWaitResponse()
 
     async def Attach(self, _request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
         async for data in self._stream(context):

@@ -79,6 +79,25 @@ async def test_a_unary_call_that_takes_longer_than_the_grace_is_cut_and_may_have
     assert (info.reason, info.metadata["outcome"]) == ("SHUTTING_DOWN", "MAY_HAVE_RUN")
 
 
+async def test_a_unary_call_that_only_waits_is_cut_at_once() -> None:
+    """It might wait for minutes, and nobody could call the next server before."""
+    started = asyncio.Event()
+
+    async def handle(_context: Context) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with serving(Puppet(handle=handle)) as served, asyncio.timeout(DEADLINE):
+        call = asyncio.ensure_future(served.processes.Wait(pb.ProcessServiceWaitRequest()))
+        await started.wait()
+        await served.server.drain(grace=10 * DEADLINE)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details(caught.value)[1].reason == "SHUTTING_DOWN"
+
+
 async def test_a_new_call_while_draining_is_refused_as_not_started() -> None:
     """It can be repeated as it is, elsewhere or in a moment."""
     started = asyncio.Event()

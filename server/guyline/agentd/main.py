@@ -27,10 +27,12 @@ from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.process.keys import Keys
 from guyline.agentd.process.lookup import Lookup
 from guyline.agentd.process.metrics import ProcessMetrics
+from guyline.agentd.process.presence import Presence
 from guyline.agentd.process.processes import Bounds, Processes
 from guyline.agentd.process.service import OutputDefaults, ProcessService
 from guyline.agentd.process.starting import Starter
 from guyline.agentd.process.tasks import Tasks
+from guyline.agentd.process.waiting import Waits
 from guyline.agentd.settings import AgentSettings
 from guyline.agentd.system.proc import this_boot
 from guyline.agentd.upgrade import Upgrader
@@ -86,6 +88,7 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
         stack.callback(journals.close)
         lookup = Lookup(timeout=settings.lookup_timeout, default_directory=settings.directory, home=Path.home())
         stack.enter_context(lookup)
+        waits = stack.enter_context(Waits(stack.enter_context(Presence(home=Path.home()))))
         tasks = await stack.enter_async_context(Tasks())
         observation = Observation(
             metrics_address=settings.metrics_address, environment=own_env, service_name="guyline-agent"
@@ -110,7 +113,7 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
         tasks.start(_sweep(processes), name="sweep")
         _on_signals(worker.stopping)
         observation.metrics.gauge("processes_running", "commands that run", lambda: len(processes.running))
-        server = _server(settings, keeper, journals, processes, observation.observers)
+        server = _server(settings, keeper, journals, processes, waits, observers=observation.observers)
         await stack.enter_async_context(server)
         gc.freeze()  # what is there now stays: no collection needs to look at it
         keeper.ready()
@@ -125,6 +128,8 @@ def _server(
     keeper: KeeperClient,
     journals: Journals,
     processes: Processes,
+    waits: Waits,
+    *,
     observers: Sequence[CallObserver],
 ) -> RpcServer:
     tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
@@ -142,6 +147,7 @@ def _server(
     server.add(add_AgentInfoServiceServicer_to_server, info)
     service = ProcessService(
         processes,
+        waits=waits,
         instance_id=keeper.instance_id,
         defaults=OutputDefaults(kept_bytes=settings.journal_bytes, most_kept_bytes=settings.journal_quota_bytes),
         incarnation=os.urandom(16),

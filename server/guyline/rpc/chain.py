@@ -86,9 +86,13 @@ class Chain:
         return grpc.stream_stream_rpc_method_handler(serve)
 
     def cut(self, *, streams_only: bool) -> None:
-        """Ends open calls with SHUTTING_DOWN, as soon as each can be told so; cut again, a stuck one ends too."""
+        """Ends open calls with SHUTTING_DOWN, as soon as each can be told so; cut again, a stuck one ends too.
+
+        What only waits is as good as a stream.
+        """
         for each in tuple(self.open_calls):
-            if not each.method.served_while_draining and (each.method.response_streams or not streams_only):
+            is_stream = each.method.response_streams or each.method.only_waits
+            if not each.method.served_while_draining and (is_stream or not streams_only):
                 each.cut()
 
     def closed(self, call: OpenCall) -> None:

@@ -14,6 +14,7 @@ from guyline.errors import InvalidInput, Violation
 from guyline.rpc.access import Access, access_to
 from guyline.rpc.last import must_end_with_last
 from guyline.rpc.moments import to_duration
+from guyline.rpc.waiting import does_only_wait
 from guyline.stream.v1.stream_pb2 import Retry, StreamControl
 
 
@@ -36,6 +37,9 @@ class Method:
 
     ends_with_last: bool = False
     """Whether its stream of responses ends with one that is marked so; see ``guyline.rpc.last``."""
+
+    only_waits: bool = False
+    """Whether it is cut as soon as the server ends, as a stream is; see ``guyline.rpc.waiting``."""
 
     served_while_draining: bool = False
     """Whether it goes on, and may be called, while the server ends."""
@@ -92,6 +96,7 @@ def _to_method(
         serialize=cast("Callable[[Any], bytes]", handler.response_serializer),
         control=_control(descriptor.output_type) if handler.response_streaming else None,
         ends_with_last=must_end_with_last(function),
+        only_waits=does_only_wait(function),
         served_while_draining=served_while_draining,
     )
 

@@ -133,8 +133,9 @@ class RpcServer:
     async def drain(self, grace: float = _DRAIN_SECONDS) -> None:
         """Ends serving: refuses new calls, ends streams with a time to come back, and lets unary calls finish.
 
-        Returns within ``grace`` seconds and 1 more; what is not done after ``grace`` is cut. Until the end of the block
-        new calls are still told when to come back. Cancelling is safe: it only leaves the rest to the end of the block.
+        Those that only wait end as streams do. Returns within ``grace`` seconds and 1 more; what is not done after
+        ``grace`` is cut. Until the end of the block new calls are still told when to come back. Cancelling is safe: it
+        only leaves the rest to the end of the block.
         """
         if self._server is None or self._chain.is_draining:
             return

@@ -13,12 +13,15 @@ from google.protobuf.message import Message
 from guyline.agent.v1.process_pb2 import IdempotencyKey
 from guyline.agent.v1.process_service_pb2 import (
     AttachRequest,
+    ProcessServiceWaitRequest,
     ProcessServiceWatchRequest,
     RunRequest,
     SignalRequest,
     StartRequest,
+    WaitCondition,
 )
 from tests.agentd.process.process_parts import Refusal, new_key, refusal, run, seconds, started, to_start
+from tests.agentd.process.waiting_parts import EXIT, file, pattern, port, to_wait
 from tests.support.agent import RunningAgent
 
 MIB = 1024 * 1024
@@ -138,15 +141,16 @@ def calls(agent: RunningAgent) -> dict[type[Message], Callable[[Any], Any]]:
         AttachRequest: stub.Attach,
         SignalRequest: stub.Signal,
         ProcessServiceWatchRequest: stub.Watch,
+        ProcessServiceWaitRequest: stub.Wait,
     }
 
 
 def fields_of(descriptor: Any, path: str = "") -> Iterator[tuple[str, FieldDescriptor]]:
-    """Every field below a message, with its path; well-known types count as one."""
+    """Every field below a message, with its path; well-known types count as one, and so does what is repeated."""
     for each in descriptor.fields:
         yield path + each.name, each
         inner = each.message_type
-        if inner and not inner.file.name.startswith("google/") and not inner.GetOptions().map_entry:
+        if inner and not each.is_repeated and not inner.file.name.startswith("google/"):
             yield from fields_of(inner, f"{path}{each.name}.")
 
 
@@ -156,6 +160,8 @@ def blank(kind: type[Message], process_id: str) -> Any:
         return RunRequest(start=to_start("true"))
     if kind is StartRequest:
         return to_start("true")
+    if kind is ProcessServiceWaitRequest:
+        return to_wait(process_id, EXIT)
     return ProcessServiceWatchRequest() if kind is ProcessServiceWatchRequest else kind(process_id=process_id)
 
 
@@ -171,6 +177,7 @@ def put(request: Any, path: str, value: Any) -> None:
 
 
 KINDS: list[type[Message]] = [StartRequest, RunRequest, AttachRequest, SignalRequest, ProcessServiceWatchRequest]
+KINDS += [ProcessServiceWaitRequest]
 EVERY_FIELD = [(kind, path, each) for kind in KINDS for path, each in fields_of(kind.DESCRIPTOR)]
 ENUMS = [(kind, path) for kind, path, each in EVERY_FIELD if each.enum_type]
 DURATIONS = [
@@ -244,6 +251,73 @@ async def test_no_text_may_hold_a_nul_or_be_endless(
         assert path in refused.fields
 
 
+# Waits.
+
+ANOTHERS = b"\1" + b"\0" * 24
+"""A cursor of a process that never was."""
+
+WRONG_WAITS: dict[str, tuple[list[WaitCondition], list[str]]] = {
+    "nothing to wait for": ([], ["conditions"]),
+    "too much to wait for": ([EXIT] * 17, ["conditions"]),
+    "an empty condition": ([EXIT, WaitCondition()], ["conditions[1]"]),
+    "no pattern": ([pattern("(")], ["conditions[0].pattern.pattern"]),
+    "a back reference": ([pattern("(a)\\1")], ["conditions[0].pattern.pattern"]),
+    "a pattern too long": ([pattern("x" * 1001)], ["conditions[0].pattern.pattern"]),
+    "a pattern too long in UTF-8": ([pattern("ü" * 501)], ["conditions[0].pattern.pattern"]),
+    "a pattern too large": ([pattern("\\pL{1000}")], ["conditions[0].pattern.pattern"]),
+    "a cursor that is garbage": ([pattern("x", cursor=b"x")], ["conditions[0].pattern.cursor"]),
+    "a cursor of another process": ([pattern("x", cursor=ANOTHERS)], ["conditions[0].pattern.cursor"]),
+    "no port": ([port(0)], ["conditions[0].port.port"]),
+    "a port too high": ([port(65_536)], ["conditions[0].port.port"]),
+    "no path": ([file("")], ["conditions[0].file.path"]),
+    "a path too long": ([file("/" * 4097)], ["conditions[0].file.path"]),
+    "NUL in a path": ([file("a\0b")], ["conditions[0].file.path"]),
+    "several": (
+        [EXIT, pattern("[", cursor=b"x"), port(0), file("\0"), pattern("fine")],
+        [f"conditions[{part}" for part in ("1].pattern.pattern", "1].pattern.cursor", "2].port.port", "3].file.path")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_WAITS)
+async def test_each_wrong_field_of_a_wait_is_named(shared_agent: RunningAgent, case: str) -> None:
+    """All of them at once, and nothing is waited for."""
+    conditions, fields = WRONG_WAITS[case]
+    async with started(shared_agent, ["sleep", "60"]) as start:
+        refused = await refusal(shared_agent.processes.Wait(to_wait(start.process_id, *conditions)))
+
+    assert_invalid(refused, *fields)
+
+
+async def test_what_is_wrong_with_a_pattern_is_said_in_the_words_of_re2(shared_agent: RunningAgent) -> None:
+    """It names the place, and nothing that the caller did not write."""
+    over = await run(shared_agent, "true")
+
+    refused = await refusal(shared_agent.processes.Wait(to_wait(over.process_id, pattern("[a-z"))))
+
+    assert refused.violations == (("conditions[0].pattern.pattern", "is none in RE2's syntax: missing ]: [a-z"),)
+
+
+async def test_the_longest_allowed_wait_is_answered(shared_agent: RunningAgent) -> None:
+    """Sixteen conditions, a pattern of 1,000 bytes, and five minutes."""
+    over = await run(shared_agent, "printf '%01000d'")
+    conditions = [port(65_535), file("/" * 4096), *[EXIT] * 13, pattern("0" * 1000)]
+
+    answer = await shared_agent.processes.Wait(to_wait(over.process_id, *conditions, timeout=300))
+
+    assert answer.met in {0, 2}  # whether somebody listens there is not ours to say
+
+
+@pytest.mark.parametrize("timeout", [-0.001, 300.001])
+async def test_a_wait_has_an_end(shared_agent: RunningAgent, timeout: float) -> None:
+    """Five minutes are the longest; who wants more asks again."""
+    over = await run(shared_agent, "true")
+
+    refused = await refusal(shared_agent.processes.Wait(to_wait(over.process_id, EXIT, timeout=timeout)))
+
+    assert_invalid(refused, "timeout")
+
+
 # Signals, cursors, offsets.
 
 
@@ -292,9 +366,11 @@ async def test_an_offset_beyond_the_output_is_out_of_range(shared_agent: Running
     call = shared_agent.processes.Attach(AttachRequest(process_id=over.process_id, from_offset=offset))
     refused = await refusal(call)
 
-    assert refused.code is grpc.StatusCode.OUT_OF_RANGE
-    assert refused.reason == "OFFSET_OUT_OF_RANGE"
-    assert (refused.facts["offset"], refused.facts["output_bytes"]) == (str(offset), "4")
+    wait = to_wait(over.process_id, EXIT, pattern("x", from_offset=offset))
+    for each in (refused, await refusal(shared_agent.processes.Wait(wait))):
+        assert each.code is grpc.StatusCode.OUT_OF_RANGE
+        assert each.reason == "OFFSET_OUT_OF_RANGE"
+        assert (each.facts["offset"], each.facts["output_bytes"]) == (str(offset), "4")
 
 
 @pytest.mark.parametrize("process_id", ["", "x", "../../etc/passwd", str(uuid.UUID(int=0)), str(uuid.UUID(int=7))])
@@ -303,7 +379,9 @@ async def test_an_id_that_is_none_is_not_found(shared_agent: RunningAgent, proce
     by_attach = await refusal(shared_agent.processes.Attach(AttachRequest(process_id=process_id)))
     by_signal = await refusal(shared_agent.processes.Signal(SignalRequest(process_id=process_id)))
 
-    for refused in (by_attach, by_signal):
+    by_wait = await refusal(shared_agent.processes.Wait(to_wait(process_id, EXIT)))
+
+    for refused in (by_attach, by_signal, by_wait):
         assert refused.code is grpc.StatusCode.NOT_FOUND
         assert refused.reason == "PROCESS_NOT_FOUND"
         assert refused.facts["process_id"] == process_id

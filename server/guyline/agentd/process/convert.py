@@ -16,6 +16,7 @@ from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import DEFAULT_GRACE, Key, StartSpec, TimeLimits
 from guyline.agentd.system.terminal import Size
 from guyline.errors import InvalidInput, Violation
+from guyline.rpc.cursor import Cursor
 from guyline.rpc.moments import to_duration, to_moment, to_seconds, to_timestamp
 
 MAX_COMMAND_BYTES = 131_000
@@ -210,6 +211,14 @@ def to_keepalive(request: calls.RunRequest | calls.AttachRequest | calls.Process
 def to_optional_seconds(field: str, duration: Duration, *, is_set: bool) -> float | None:
     """None if it is not set. Raises InvalidInput for anything but 0 to 10 minutes."""
     return _to_seconds(field, duration, least=0.0) if is_set else None
+
+
+def to_position(process: Process, cursor: bytes) -> int:
+    """The offset in a process's output that a cursor means. Raises InvalidInput if it is none, or another process's."""
+    given = Cursor.from_bytes(cursor)
+    if given.incarnation != process.id_bytes:
+        raise InvalidInput(Violation("cursor", "belongs to another process"))
+    return given.position
 
 
 def to_signal(request: calls.SignalRequest) -> int:

@@ -19,14 +19,15 @@ from guyline.agentd.process.service_end import EndCalls
 from guyline.agentd.process.service_input import InputCalls
 from guyline.agentd.process.service_view import ViewCalls
 from guyline.agentd.process.service_wait import WaitCalls
+from guyline.agentd.process.waiting import Waits
 from guyline.agentd.process.watch import WatchBatch, Watcher
 from guyline.daemon.logging import bind_to_call
-from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context, caller_of
 from guyline.rpc.cursor import Cursor
 from guyline.rpc.encoded import with_bytes
 from guyline.rpc.last import ends_with_last, last
 from guyline.rpc.moments import to_duration, to_moment
+from guyline.rpc.waiting import only_waits
 from guyline.stream.v1 import stream_pb2
 
 DEFAULT_MAX_ENDED = 10
@@ -50,18 +51,21 @@ class ProcessService(ProcessServiceServicer):
 
     Args:
         processes: The domain.
+        waits: How it is waited for.
         instance_id: The keeper's life, for callers that must tell a restarted agent from the one they knew.
         defaults: How much output is kept.
         incarnation: 16 bytes that name this worker, to which the cursors of Watch belong.
     """
 
-    def __init__(self, processes: Processes, *, instance_id: str, defaults: OutputDefaults, incarnation: bytes) -> None:
+    def __init__(
+        self, processes: Processes, *, waits: Waits, instance_id: str, defaults: OutputDefaults, incarnation: bytes
+    ) -> None:
         self._processes = processes
         self._instance_id = instance_id
         self._defaults = defaults
         self._incarnation = incarnation
         self._views = ViewCalls(processes)
-        self._waits = WaitCalls(processes)
+        self._waits = WaitCalls(processes, waits)
         self._inputs = InputCalls(processes)
         self._ends = EndCalls(processes)
 
@@ -141,6 +145,7 @@ class ProcessService(ProcessServiceServicer):
     async def GetOutput(self, request: pb.GetOutputRequest, context: Context) -> pb.GetOutputResponse:
         return await self._views.get_output(request, context)
 
+    @only_waits
     async def Wait(self, request: pb.ProcessServiceWaitRequest, context: Context) -> pb.ProcessServiceWaitResponse:
         return await self._waits.wait(request, context)
 
@@ -195,10 +200,7 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
     quiet, detach_after = convert.to_keepalive(request), convert.to_detach_after(request)
     size = process.output.journal.size
     if request.cursor:
-        cursor = Cursor.from_bytes(request.cursor)
-        if cursor.incarnation != process.id_bytes:
-            raise InvalidInput(Violation("cursor", "belongs to another process"))
-        position = cursor.position
+        position = convert.to_position(process, request.cursor)
     elif request.HasField("from_offset"):
         position = request.from_offset
     elif request.HasField("tail_bytes"):

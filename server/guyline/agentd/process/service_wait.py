@@ -1,17 +1,26 @@
 """The call that waits."""
 
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.agentd.process.convert import to_process
+from guyline.agentd.process.convert_wait import to_response, to_wait
 from guyline.agentd.process.processes import Processes
-from guyline.errors import MethodUnknown
-from guyline.rpc.caller import Context
+from guyline.agentd.process.waiting import Waits
+from guyline.daemon.logging import bind_to_call
+from guyline.rpc.caller import Context, caller_of
 
 
 class WaitCalls:
     """The call that waits."""
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, waits: Waits) -> None:
         self._processes = processes
+        self._waits = waits
 
     async def wait(self, request: pb.ProcessServiceWaitRequest, context: Context) -> pb.ProcessServiceWaitResponse:
-        del request, context
-        raise MethodUnknown("Wait")
+        process = self._processes.get(request.process_id, caller_of(context))
+        bind_to_call(process_id=process.process_id)
+        wanted, timeout = to_wait(process, request)
+        outcome = await self._waits.first(process, wanted, timeout=timeout)
+        response = to_response(process, outcome)
+        response.process.CopyFrom(to_process(process))
+        return response
