@@ -13,12 +13,14 @@ from guyline.agentd.process.process import Process
 from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import Key, StartSpec
 from guyline.errors import InvalidInput, Violation
+from guyline.rpc.cursor import Cursor
 from guyline.rpc.moments import to_duration, to_moment, to_seconds, to_timestamp
 
 MAX_COMMAND_BYTES = 131_000
 MAX_ARGUMENTS_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 4096
 MAX_KEY_BYTES = 200
+MAX_REDACTED = 64
 LEAST_KEPT_BYTES = 1 << 20
 _LISTED_CHARACTERS = 1024
 DEFAULT_KEEPALIVE = 15.0
@@ -86,6 +88,8 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
             f"{path}kept_bytes", f"{request.kept_bytes} is not between {LEAST_KEPT_BYTES} and {most_kept_bytes}"
         )
     key = _to_key(problems, request, path)
+    if len(request.redact) > MAX_REDACTED:
+        problems.add(f"{path}redact", f"has {len(request.redact)} names, at most {MAX_REDACTED} are allowed")
     problems.raise_if_any()
     return StartSpec(
         command=request.command,
@@ -97,6 +101,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
         kept_bytes=request.kept_bytes or kept_bytes,
         background=request.background,
         key=key,
+        redact=tuple(request.redact),
     )
 
 
@@ -141,6 +146,14 @@ def to_keepalive(request: calls.RunRequest | calls.AttachRequest | calls.Process
     if not request.HasField("keepalive"):
         return DEFAULT_KEEPALIVE
     return _to_seconds("keepalive", request.keepalive, least=0.1)
+
+
+def to_position(process: Process, cursor: bytes) -> int:
+    """Where in the output of a process its cursor points. Raises InvalidInput: it is none, or another process's."""
+    given = Cursor.from_bytes(cursor)
+    if given.incarnation != process.id_bytes:
+        raise InvalidInput(Violation("cursor", "belongs to another process"))
+    return given.position
 
 
 def to_optional_seconds(field: str, duration: Duration, *, is_set: bool) -> float | None:

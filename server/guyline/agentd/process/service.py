@@ -10,7 +10,7 @@ from typing import TypeVar
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.agentd.process import convert
-from guyline.agentd.process.errors import DirectoryNotUsable
+from guyline.agentd.process.errors import DirectoryNotUsable, SecretsNotUsable
 from guyline.agentd.process.follow import Batch, Follower
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
@@ -20,7 +20,6 @@ from guyline.agentd.process.service_view import ViewCalls
 from guyline.agentd.process.service_wait import WaitCalls
 from guyline.agentd.process.watch import WatchBatch, Watcher
 from guyline.daemon.logging import bind_to_call
-from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context, caller_of
 from guyline.rpc.cursor import Cursor
 from guyline.rpc.encoded import with_bytes
@@ -177,7 +176,7 @@ class ProcessService(ProcessServiceServicer):
         )
         try:
             started = await self._processes.start(spec, caller_of(context))
-        except DirectoryNotUsable as why:
+        except (DirectoryNotUsable, SecretsNotUsable) as why:
             raise why.below(path) from why
         bind_to_call(process_id=started.process.process_id)
         return started
@@ -194,10 +193,7 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
     quiet = convert.to_keepalive(request)
     size = process.output.journal.size
     if request.cursor:
-        cursor = Cursor.from_bytes(request.cursor)
-        if cursor.incarnation != process.id_bytes:
-            raise InvalidInput(Violation("cursor", "belongs to another process"))
-        position = cursor.position
+        position = convert.to_position(process, request.cursor)
     elif request.HasField("from_offset"):
         position = request.from_offset
     elif request.HasField("tail_bytes"):

@@ -28,6 +28,7 @@ class StartSpec:
     kept_bytes: int
     background: bool = False
     key: Key | None = None
+    redact: tuple[str, ...] = ()  # names of variables
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -40,6 +41,8 @@ class StartSpec:
         How the output is kept is no part of it: Run and Start have different defaults, and may repeat each other.
         """
         essence = [self.command, self.argv, self.directory, sorted(self.env.items()), self.separate, self.background]
+        if self.redact:
+            essence.append({"redact": sorted(set(self.redact))})
         return hashlib.blake2b(json.dumps(essence).encode(), key=salt.encode(), digest_size=16).hexdigest()
 
 
@@ -62,6 +65,7 @@ class Origin:
     key: str | None = None
     key_created_at: float = 0.0
     fingerprint: str = ""
+    redact: tuple[str, ...] = ()  # names of variables, whose values lie beside the journal
 
     def to_json(self) -> str:
         return json.dumps(vars(self), separators=(",", ":"))
@@ -69,4 +73,4 @@ class Origin:
     @classmethod
     def from_json(cls, text: str) -> Self:
         fields = json.loads(text)
-        return cls(**{**fields, "argv": tuple(fields["argv"])})
+        return cls(**{**fields, "argv": tuple(fields["argv"]), "redact": tuple(fields.get("redact", ()))})

@@ -116,6 +116,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The agent lacks a privilege that the start needs; `setting` says for what.
     FAILED_PRECONDITION.
     """
+    REASON_SECRETS_LOST: _Reason.ValueType  # 34
+    """The values that views must not show cannot be read any more, so there is no view.
+    FAILED_PRECONDITION.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed. Programs decide by this; the code is for those that cannot read details."""
@@ -206,6 +210,10 @@ FAILED_PRECONDITION.
 """
 REASON_PRIVILEGE_MISSING: Reason.ValueType  # 33
 """The agent lacks a privilege that the start needs; `setting` says for what.
+FAILED_PRECONDITION.
+"""
+REASON_SECRETS_LOST: Reason.ValueType  # 34
+"""The values that views must not show cannot be read any more, so there is no view.
 FAILED_PRECONDITION.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

@@ -289,6 +289,12 @@ class Reason(betterproto2.Enum):
     FAILED_PRECONDITION.
     """
 
+    SECRETS_LOST = 34
+    """
+    The values that views must not show cannot be read any more, so there is no view.
+    FAILED_PRECONDITION.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -326,6 +332,7 @@ class Reason(betterproto2.Enum):
             31: "REASON_JOURNAL_QUOTA",
             32: "REASON_FEATURE_OFF",
             33: "REASON_PRIVILEGE_MISSING",
+            34: "REASON_SECRETS_LOST",
         }
 
     @classmethod
@@ -365,4 +372,5 @@ class Reason(betterproto2.Enum):
             "REASON_JOURNAL_QUOTA": 31,
             "REASON_FEATURE_OFF": 32,
             "REASON_PRIVILEGE_MISSING": 33,
+            "REASON_SECRETS_LOST": 34,
         }
