@@ -98,7 +98,14 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
         processes = Processes(
             keeper=keeper,
             journals=journals,
-            starter=Starter(keeper=keeper, lookup=lookup, environment=environment, boot_id=this_boot(), reach=reach),
+            starter=Starter(
+                keeper=keeper,
+                lookup=lookup,
+                environment=environment,
+                boot_id=this_boot(),
+                reach=reach,
+                keep_secrets=journals.keep_secrets,
+            ),
             keys=Keys(retention=settings.key_retention),
             bounds=_bounds(settings),
             tasks=tasks,

@@ -157,3 +157,36 @@ def test_a_feature_that_is_off_says_why(tmp_path: Path, monkeypatch: pytest.Monk
     assert (splice.enabled, splice.reason.endswith("fails: Invalid argument")) == (False, True)
     assert everything(open_journal(journals, "one", b"and yet")) == b"and yet!"
     journals.close()
+
+
+def test_secrets_lie_beside_a_journal_and_go_with_it(tmp_path: Path, journals: Journals) -> None:
+    """They are kept before there is any output, found by the next worker, and taken for no journal."""
+    values = {"TOKEN": b"any \xff\0 bytes\n", "OTHER": b"more"}
+    journals.keep_secrets("one", values)
+    journals.keep_secrets("never started", values)
+    open_journal(journals, "one", noise(100))
+    journals.close()
+
+    successor = Journals(tmp_path / "journals")
+    assert successor.names_on_disk() == {"one", "never started"}
+    assert successor.secrets("one") == values
+    assert stat.S_IMODE((tmp_path / "journals" / "one.secrets").stat().st_mode) == 0o600
+
+    open_journal(successor, "one")
+    successor.remove("one")
+    successor.remove("never started")
+    assert successor.names_on_disk() == set()
+    assert successor.secrets("one") is None
+    successor.close()
+    pool = tmp_path / "journals" / "pool"
+    assert not any(path.read_bytes() for path in pool.iterdir())
+
+
+def test_secrets_that_find_no_room_leave_nothing(journals: Journals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a value would let the other half be shown."""
+    monkeypatch.setattr(os, "pwrite", lambda *_: 3)
+
+    with pytest.raises(OSError, match="No space left"):
+        journals.keep_secrets("one", {"TOKEN": b"value"})
+
+    assert journals.names_on_disk() == set()

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from guyline.agent.v1.process_pb2 import IdempotencyKey
 from guyline.agent.v1.process_service_pb2 import (
     AttachRequest,
+    GetOutputRequest,
     ProcessServiceWaitRequest,
     ProcessServiceWatchRequest,
     RunRequest,
@@ -70,6 +71,9 @@ WRONG_STARTS: dict[str, tuple[StartRequest, str]] = {
     "a key too long": (keyed(value="k" * 201, created_at=NOW), "key.value"),
     "NUL in a key": (keyed(value="k\0", created_at=NOW), "key.value"),
     "a key without its time": (keyed(value="k"), "key.created_at"),
+    "too many variables to hide": (StartRequest(command="true", redact=["PATH"] * 65), "redact"),
+    "a variable to hide that is not set": (StartRequest(command="true", redact=["PATH", "NOT_SET"]), "redact[1]"),
+    "a value too short to hide": (StartRequest(command="true", env={"A": "abc"}, redact=["A"]), "redact[0]"),
 }
 
 
@@ -139,6 +143,7 @@ def calls(agent: RunningAgent) -> dict[type[Message], Callable[[Any], Any]]:
         StartRequest: stub.Start,
         RunRequest: stub.Run,
         AttachRequest: stub.Attach,
+        GetOutputRequest: stub.GetOutput,
         SignalRequest: stub.Signal,
         ProcessServiceWatchRequest: stub.Watch,
         ProcessServiceWaitRequest: stub.Wait,
@@ -178,6 +183,7 @@ def put(request: Any, path: str, value: Any) -> None:
 
 KINDS: list[type[Message]] = [StartRequest, RunRequest, AttachRequest, SignalRequest, ProcessServiceWatchRequest]
 KINDS += [ProcessServiceWaitRequest]
+KINDS += [GetOutputRequest]
 EVERY_FIELD = [(kind, path, each) for kind in KINDS for path, each in fields_of(kind.DESCRIPTOR)]
 ENUMS = [(kind, path) for kind, path, each in EVERY_FIELD if each.enum_type]
 DURATIONS = [

@@ -27,6 +27,9 @@ class GoneJournal:
             raise OffsetOutOfRange(offset, self.size)
         return Piece(self.size, b"", gap=(offset, self.size) if offset < self.size else None)
 
+    def lost_between(self, start: int, end: int) -> int:
+        return end - start  # both lie within what was printed
+
     def offset_since(self, _moment: float) -> int:
         return 0  # nobody knows when any of it was printed, so all of it is announced as gone
 

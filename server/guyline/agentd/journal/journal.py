@@ -220,6 +220,10 @@ class Journal:
         """As `read`, but waits for the disk, and everything with it."""
         return self._read(offset, at_most, lambda file, start, length: os.pread(file, length, start))
 
+    def lost_between(self, start: int, end: int) -> int:
+        """How many bytes between two offsets are no longer kept, or never were."""
+        return self._note.lost_between(start, end)
+
     def offset_since(self, moment: float) -> int:
         """Where the first output begins that was printed at ``moment`` (since the epoch) or later, to the second.
 

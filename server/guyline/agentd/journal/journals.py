@@ -1,6 +1,6 @@
 """All journals of an agent: their folder, their pool of files, and how much they hold together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from guyline.agentd.journal.filepool import DRAFT_SUFFIX, FilePool
 from guyline.agentd.journal.journal import PIECE_BYTES, Journal, Support
 from guyline.agentd.journal.note import NOTHING_LOST, JournalNote
 from guyline.agentd.journal.runs import RUNS_SUFFIX
+from guyline.agentd.journal.secret_file import SECRETS_SUFFIX, read_values, write_values
 from guyline.agentd.journal.times import TIMES_SUFFIX
 from guyline.agentd.system.files import make_private_directory
 from guyline.agentd.system.holes import why_no_holes
@@ -18,7 +19,7 @@ QUOTA_BYTES = 1024 * 1024 * 1024
 
 _POOLED_FILES = 32
 _POOL_NAME = "pool"
-_BESIDE = (RUNS_SUFFIX, TIMES_SUFFIX)  # what a journal's files end in, besides the one with the bytes
+_BESIDE = (RUNS_SUFFIX, TIMES_SUFFIX, SECRETS_SUFFIX)  # what a journal's files end in, besides the one with the bytes
 
 
 class Feature(NamedTuple):
@@ -85,9 +86,22 @@ class Journals:
         """Removes a journal, opened or not, from the disk."""
         if journal := self._journals.pop(process_id, None):
             journal.remove()
+            self._pool.recycle(self._path(process_id + SECRETS_SUFFIX))
             return
         for suffix in ("", *_BESIDE):
             self._pool.recycle(self._path(process_id + suffix))
+
+    def keep_secrets(self, process_id: str, values: Mapping[str, bytes]) -> None:
+        """Keeps values by name beside a journal that need not be there yet; they go with it.
+
+        Raises:
+            OSError: There is no room, or no descriptor. Nothing is kept.
+        """
+        write_values(self._path(process_id + SECRETS_SUFFIX), self._pool, values)
+
+    def secrets(self, process_id: str) -> dict[str, bytes] | None:
+        """What was kept beside a journal; None if it cannot be read any more. Safe in any thread."""
+        return read_values(self._path(process_id + SECRETS_SUFFIX))
 
     def over_quota(self) -> int:
         """How many bytes more than the quota are kept; 0 if it holds."""
@@ -96,7 +110,9 @@ class Journals:
     def names_on_disk(self) -> set[str]:
         """The ids of all journals that there are, opened or not: at a start, what an earlier agent may have left."""
         names = {path.name for path in self._folder.iterdir()} - {_POOL_NAME}
-        return {name.removesuffix(RUNS_SUFFIX).removesuffix(TIMES_SUFFIX) for name in names}
+        for suffix in _BESIDE:
+            names = {name.removesuffix(suffix) for name in names}
+        return names
 
     def features(self) -> tuple[Feature, ...]:
         """What the folder's file system can do for journals, as tried at the start."""

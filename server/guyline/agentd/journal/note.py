@@ -48,6 +48,10 @@ class JournalNote:
         """How much is there of ``size`` bytes that were taken."""
         return size - sum(end - start for start, end in self.lost)
 
+    def lost_between(self, start: int, end: int) -> int:
+        """How much between two offsets is not there."""
+        return sum(max(0, min(lost_to, end) - max(lost_from, start)) for lost_from, lost_to in self.lost)
+
     def next_kept(self, offset: int, size: int) -> Range:
         """The first stretch that is there and not before ``offset``; an empty one at ``size`` if there is none."""
         start = offset

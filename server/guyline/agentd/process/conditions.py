@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from guyline.agentd.journal.errors import OffsetOutOfRange
-from guyline.agentd.journal.journal import Cold, Piece
+from guyline.agentd.journal.journal import Piece
 from guyline.agentd.process.pattern import Found, Pattern, Search, Window
 from guyline.agentd.process.process import Process
 
@@ -147,9 +147,7 @@ class HasPrinted:
                 await asyncio.sleep(0)  # others have their turn, however much there is to search
 
     async def _read(self) -> Piece:
-        while isinstance(piece := self._process.output.journal.read(self._read_to), Cold):
-            await asyncio.to_thread(piece.warm)
-        return piece
+        return await self._process.output.read(self._read_to)
 
     async def _find(self, *, is_all: bool) -> Found | None:
         window = self._search.window(is_all=is_all)

@@ -23,6 +23,7 @@ MAX_COMMAND_BYTES = 131_000
 MAX_ARGUMENTS_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 4096
 MAX_KEY_BYTES = 200
+MAX_REDACTED = 64
 LEAST_KEPT_BYTES = 1 << 20
 _LISTED_CHARACTERS = 1024
 DEFAULT_KEEPALIVE = 15.0
@@ -85,6 +86,8 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
     key = _to_key(problems, request, path)
     terminal = _to_terminal(problems, request, path)
     time_limits = _to_time_limits(problems, request.time_limits, f"{path}time_limits.")
+    if len(request.redact) > MAX_REDACTED:
+        problems.add(f"{path}redact", f"has {len(request.redact)} names, at most {MAX_REDACTED} are allowed")
     problems.raise_if_any()
     return StartSpec(
         command=request.command,
@@ -100,6 +103,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
         terminal=terminal,
         term=request.terminal.term or DEFAULT_TERM,
         time_limits=time_limits,
+        redact=tuple(request.redact),
     )
 
 
@@ -208,17 +212,17 @@ def to_keepalive(request: calls.RunRequest | calls.AttachRequest | calls.Process
     return _to_seconds("keepalive", request.keepalive, least=0.1)
 
 
-def to_optional_seconds(field: str, duration: Duration, *, is_set: bool) -> float | None:
-    """None if it is not set. Raises InvalidInput for anything but 0 to 10 minutes."""
-    return _to_seconds(field, duration, least=0.0) if is_set else None
-
-
 def to_position(process: Process, cursor: bytes) -> int:
-    """The offset in a process's output that a cursor means. Raises InvalidInput if it is none, or another process's."""
+    """Where in the output of a process its cursor points. Raises InvalidInput: it is none, or another process's."""
     given = Cursor.from_bytes(cursor)
     if given.incarnation != process.id_bytes:
         raise InvalidInput(Violation("cursor", "belongs to another process"))
     return given.position
+
+
+def to_optional_seconds(field: str, duration: Duration, *, is_set: bool) -> float | None:
+    """None if it is not set. Raises InvalidInput for anything but 0 to 10 minutes."""
+    return _to_seconds(field, duration, least=0.0) if is_set else None
 
 
 def to_signal(request: calls.SignalRequest) -> int:

@@ -76,18 +76,13 @@ def _to_pattern(problems: Problems, process: Process, given: pb.PatternCondition
     return ForPattern(pattern, offset) if pattern else None
 
 
-def to_response(process: Process, outcome: Outcome) -> pb.ProcessServiceWaitResponse:
+def to_response(process: Process, outcome: Outcome, shown: bytes) -> pb.ProcessServiceWaitResponse:
     """What a wait came to, but for the process."""
     response = pb.ProcessServiceWaitResponse(met=outcome.met)
     if found := outcome.found:
         response.match.offset = found.offset
-        response.match.data = _shown(found.data)
+        response.match.data = shown[:MAX_SHOWN_BYTES]
         response.match.cursor = Cursor(process.id_bytes, found.end).to_bytes()
     if outcome.over:
         response.over = _OVER[outcome.over]
     return response
-
-
-def _shown(data: bytes) -> bytes:
-    """What is shown of a match."""
-    return data[:MAX_SHOWN_BYTES]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Mapping
 
 from guyline.errors import (
     Conflict,
@@ -67,6 +68,31 @@ class DirectoryNotUsable(InvalidInput):
     def below(self, path: str) -> "DirectoryNotUsable":
         """The same of a start that lies at ``path`` in a larger request."""
         return DirectoryNotUsable(self._directory, self._number, field=f"{path}directory")
+
+
+class SecretsNotUsable(InvalidInput):
+    """Variables that ``redact`` names are not set, or too short to be told from other output."""
+
+    def __init__(self, problems: Mapping[int, str], *, path: str = "") -> None:
+        super().__init__(*(Violation(f"{path}redact[{index}]", text) for index, text in problems.items()))
+        self._problems = problems
+
+    def below(self, path: str) -> "SecretsNotUsable":
+        """The same of a start that lies at ``path`` in a larger request."""
+        return SecretsNotUsable(self._problems, path=path)
+
+
+class SecretsLost(WrongState):
+    """Nobody knows any more what must not be shown of a process's output."""
+
+    reason = "SECRETS_LOST"
+
+    def __init__(self, process_id: str) -> None:
+        super().__init__(
+            f"the values that must not be shown of process {process_id!r} cannot be read any more, so nothing of its "
+            "output is; Attach gives it as it is",
+            process_id=process_id,
+        )
 
 
 class LookupTimedOut(TimedOut):

@@ -1,11 +1,10 @@
 """Following a process: one reader's way through its output, at its own pace."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from guyline.agentd.journal.journal import PIECE_BYTES, Cold, Piece
+from guyline.agentd.journal.journal import PIECE_BYTES, Piece
 from guyline.agentd.journal.runs import Run
 from guyline.agentd.journal.times import Mark
 from guyline.agentd.process.bell import Bell
@@ -142,8 +141,5 @@ class Follower:
         return self._process.output.journal.times_between(piece.offset, piece.offset + len(piece.data))
 
     async def _read(self) -> Piece:
-        journal = self._process.output.journal
         limit = PIECE_BYTES if self._until is None else max(0, min(PIECE_BYTES, self._until - self._position))
-        while isinstance(piece := journal.read(self._position, limit), Cold):
-            await asyncio.to_thread(piece.warm)
-        return piece
+        return await self._process.output.read(self._position, limit)

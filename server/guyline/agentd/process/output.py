@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Iterator, Mapping
 
 from guyline.agentd.journal.gone import GoneJournal
-from guyline.agentd.journal.journal import Journal
+from guyline.agentd.journal.journal import PIECE_BYTES, Cold, Journal, Piece
 from guyline.agentd.journal.runs import Stream
 from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.faults import FaultPoint, no_fault
@@ -77,6 +77,16 @@ class Output:
             yield bell
         finally:
             self._bells.discard(bell)
+
+    async def read(self, offset: int, at_most: int = PIECE_BYTES) -> Piece:
+        """The next piece that is kept, from ``offset`` on. Cancelling is safe.
+
+        Raises:
+            OffsetOutOfRange: The offset is behind the end.
+        """
+        while isinstance(piece := self.journal.read(offset, at_most), Cold):
+            await asyncio.to_thread(piece.warm)
+        return piece
 
     def ring(self) -> None:
         for bell in self._bells:

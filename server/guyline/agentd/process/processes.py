@@ -25,11 +25,13 @@ from guyline.agentd.process.limits import Limits
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.retention import Retention
+from guyline.agentd.process.secrets import kept_secrets
 from guyline.agentd.process.signals import Signals
 from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting import Starter, spawn_failure
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system.cgroup import Cgroup
+from guyline.agentd.view.redaction import Secrets
 from guyline.daemon.caller import Caller
 from guyline.errors import GuylineError, ShuttingDown
 
@@ -177,6 +179,10 @@ class Processes:
     def find(self, process_id: str) -> Process | None:
         return self._processes.get(process_id)
 
+    async def secrets_of(self, process: Process) -> Secrets:
+        """What must not be shown of its output. Raises SecretsLost."""
+        return await kept_secrets(self._journals, process)
+
     def seen_by(self, caller: Caller) -> list[Process]:
         return [process for process in self if process.is_listed and caller.sees(process.origin.chat_id)]
 
@@ -209,6 +215,8 @@ class Processes:
             )
         except GuylineError as why:
             self._metrics.refused(why.reason)
+            if spec.redact and not isinstance(why, KeeperLost):
+                self._journals.remove(process_id)  # there are only its secrets
             if spec.key and not isinstance(why, CommandNotRunnable | KeeperLost):
                 self._keys.remove(chat_id, spec.key.value)  # nothing was tried: the same key may try again
             raise

@@ -11,7 +11,7 @@ from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.agentd.process import convert
-from guyline.agentd.process.errors import DirectoryNotUsable
+from guyline.agentd.process.errors import DirectoryNotUsable, SecretsNotUsable
 from guyline.agentd.process.follow import Batch, Follower
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
@@ -183,7 +183,7 @@ class ProcessService(ProcessServiceServicer):
         )
         try:
             started = await self._processes.start(spec, caller_of(context))
-        except DirectoryNotUsable as why:
+        except (DirectoryNotUsable, SecretsNotUsable) as why:
             raise why.below(path) from why
         bind_to_call(process_id=started.process.process_id)
         return started

@@ -47,6 +47,7 @@ class StartSpec:
     terminal: Size | None = None
     term: str = ""  # of a terminal: what TERM is, unless ``env`` has it
     time_limits: TimeLimits = TimeLimits()
+    redact: tuple[str, ...] = ()  # names of variables
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -71,8 +72,17 @@ class StartSpec:
             self.separate,
             self.background,
         ]
-        essence += [self.input_mode.value, self.terminal, self.term, list(vars(self.time_limits).values())]
+        # What a start leaves out is no part of it: what is new here changes nothing of keys that are remembered.
+        essence += [{name: value} for name, value in self._extras().items() if value]
         return hashlib.blake2b(json.dumps(essence).encode(), key=salt.encode(), digest_size=16).hexdigest()
+
+    def _extras(self) -> dict[str, Any]:
+        return {
+            "input": self.input_mode is InputMode.PIPE,
+            "terminal": self.terminal and [self.terminal, self.term],
+            "time_limits": self.time_limits != TimeLimits() and list(vars(self.time_limits).values()),
+            "redact": sorted(set(self.redact)),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +106,7 @@ class Origin:
     fingerprint: str = ""
     input_mode: InputMode = InputMode.NONE
     time_limits: TimeLimits = TimeLimits()
+    redact: tuple[str, ...] = ()  # names of variables, whose values lie beside the journal
     began_at: float = 0.0  # by CLOCK_MONOTONIC, which stands still while the machine sleeps, and never jumps
 
     def to_json(self) -> str:
@@ -106,6 +117,7 @@ class Origin:
     def from_json(cls, text: str) -> Self:
         fields = json.loads(text)
         fields["argv"] = tuple(fields["argv"])
+        fields["redact"] = tuple(fields.get("redact", ()))
         fields["input_mode"] = InputMode(fields.get("input_mode", "none"))
         fields["time_limits"] = TimeLimits(**fields.get("time_limits", {}))
         return cls(**fields)

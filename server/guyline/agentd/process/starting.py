@@ -15,6 +15,7 @@ from guyline.agentd.process.environment import Environment
 from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, SystemExhausted
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.lookup import Found, Lookup
+from guyline.agentd.process.secrets import chosen
 from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.errors import GuylineError
 
@@ -33,7 +34,7 @@ class SpawningKeeper(Protocol):
 
 
 class Starter:
-    """Has commands spawned. ``reach`` is called between the steps."""
+    """Has commands spawned. ``reach`` is called between the steps, ``keep_secrets`` before a spawn, with its id."""
 
     def __init__(
         self,
@@ -43,8 +44,10 @@ class Starter:
         environment: Environment,
         boot_id: str,
         reach: FaultPoint,
+        keep_secrets: Callable[[str, Mapping[str, bytes]], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._keep_secrets = keep_secrets
         self._keeper = keeper
         self._lookup = lookup
         self._environment = environment
@@ -61,6 +64,7 @@ class Starter:
             GuylineError: It was not spawned; of KeeperLost alone nobody can say.
         """
         env = self._environment.for_command(spec.requested_env, chat_id)
+        secrets = chosen(spec.redact, env)
         found = await self._lookup.find(spec.arguments[0], spec.directory, env)
         self._reach("start.looked_up")
         try:
@@ -83,7 +87,9 @@ class Starter:
                 input_mode=spec.input_mode,
                 time_limits=spec.time_limits,
                 began_at=time.monotonic(),
+                redact=spec.redact,
             )
+            self._keep(process_id, secrets)
             with Channels.made(separate=spec.separate, input_mode=spec.input_mode, terminal=spec.terminal) as channels:
                 self._reach("start.prepared")
                 await self._ask_keeper(origin, found, env, channels)
@@ -91,6 +97,14 @@ class Starter:
         finally:
             os.close(found.directory)
         return self._keeper.entries[process_id], origin
+
+    def _keep(self, process_id: str, secrets: Mapping[str, bytes]) -> None:
+        if not secrets:
+            return
+        try:
+            self._keep_secrets(process_id, secrets)
+        except OSError as why:
+            raise SystemExhausted(why.errno or errno.ENOSPC) from why
 
     async def _ask_keeper(self, origin: Origin, found: Found, env: Mapping[str, str], channels: Channels) -> None:
         request = m.Start(

@@ -1014,7 +1014,8 @@ class GetOutputResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
     """Where the view ends: give it to the next GetOutput or to Attach. If the last bytes might be the
-    beginning of a secret, it ends before them for as long as the process runs.
+    beginning of a secret, a character or a terminal's code, it ends before them for as long as more
+    may be printed.
     """
     @_builtins.property
     def process(self) -> _process_pb2.Process:

@@ -182,7 +182,8 @@ class ProcessServiceServicer:
 
         Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
 
-        Errors: those of Attach.
+        Errors: those of Attach; FAILED_PRECONDITION if the values that must not appear are lost
+        (SECRETS_LOST).
 
         Since 0.1.
         """

@@ -69,7 +69,8 @@ class ProcessServiceStub:
 
     Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
 
-    Errors: those of Attach.
+    Errors: those of Attach; FAILED_PRECONDITION if the values that must not appear are lost
+    (SECRETS_LOST).
 
     Since 0.1.
     """
@@ -257,7 +258,8 @@ class ProcessServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
 
-        Errors: those of Attach.
+        Errors: those of Attach; FAILED_PRECONDITION if the values that must not appear are lost
+        (SECRETS_LOST).
 
         Since 0.1.
         """

@@ -116,6 +116,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The agent lacks a privilege that the start needs; `setting` says for what.
     FAILED_PRECONDITION.
     """
+    REASON_SECRETS_LOST: _Reason.ValueType  # 34
+    """The values that views must not show cannot be read any more, so there is no view.
+    FAILED_PRECONDITION.
+    """
     REASON_INPUT_CONFLICT: _Reason.ValueType  # 35
     """At the offset other bytes were accepted, of another writer; `next_offset` says where to go on.
     ALREADY_EXISTS.
@@ -210,6 +214,10 @@ FAILED_PRECONDITION.
 """
 REASON_PRIVILEGE_MISSING: Reason.ValueType  # 33
 """The agent lacks a privilege that the start needs; `setting` says for what.
+FAILED_PRECONDITION.
+"""
+REASON_SECRETS_LOST: Reason.ValueType  # 34
+"""The values that views must not show cannot be read any more, so there is no view.
 FAILED_PRECONDITION.
 """
 REASON_INPUT_CONFLICT: Reason.ValueType  # 35

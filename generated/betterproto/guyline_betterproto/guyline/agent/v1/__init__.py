@@ -1191,7 +1191,8 @@ class GetOutputResponse(betterproto2.Message):
     cursor: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
     """
     Where the view ends: give it to the next GetOutput or to Attach. If the last bytes might be the
-    beginning of a secret, it ends before them for as long as the process runs.
+    beginning of a secret, a character or a terminal's code, it ends before them for as long as more
+    may be printed.
     """
 
 
@@ -2864,7 +2865,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
 
         Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
 
-        Errors: those of Attach.
+        Errors: those of Attach; FAILED_PRECONDITION if the values that must not appear are lost
+        (SECRETS_LOST).
 
         Since 0.1.
         """

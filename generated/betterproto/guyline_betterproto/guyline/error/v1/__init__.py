@@ -289,6 +289,12 @@ class Reason(betterproto2.Enum):
     FAILED_PRECONDITION.
     """
 
+    SECRETS_LOST = 34
+    """
+    The values that views must not show cannot be read any more, so there is no view.
+    FAILED_PRECONDITION.
+    """
+
     INPUT_CONFLICT = 35
     """
     At the offset other bytes were accepted, of another writer; `next_offset` says where to go on.
@@ -332,6 +338,7 @@ class Reason(betterproto2.Enum):
             31: "REASON_JOURNAL_QUOTA",
             32: "REASON_FEATURE_OFF",
             33: "REASON_PRIVILEGE_MISSING",
+            34: "REASON_SECRETS_LOST",
             35: "REASON_INPUT_CONFLICT",
         }
 
@@ -372,5 +379,6 @@ class Reason(betterproto2.Enum):
             "REASON_JOURNAL_QUOTA": 31,
             "REASON_FEATURE_OFF": 32,
             "REASON_PRIVILEGE_MISSING": 33,
+            "REASON_SECRETS_LOST": 34,
             "REASON_INPUT_CONFLICT": 35,
         }

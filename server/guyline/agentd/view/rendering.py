@@ -1,0 +1,230 @@
+"""From a stretch of output to text: made plain if asked for, and without secrets."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from guyline.agentd.view import plain, utf8
+from guyline.agentd.view.redaction import NOTHING_SECRET, Secrets, Span, token
+from guyline.agentd.view.text import Kind, Piece, Text
+from guyline.agentd.view.window import Window
+
+_CONTEXT_BYTES = 8192
+_MOST_ATTEMPTS = 4
+
+
+def context_bytes(secrets: Secrets) -> int:
+    """How much of what comes before a stretch is needed to understand its beginning."""
+    return _CONTEXT_BYTES + secrets.longest_bytes
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Text, and from where to where it shows the output."""
+
+    text: Text
+    start: int
+    end: int
+
+    def first(self, at_most: int) -> Self:
+        """As much of the beginning."""
+        at = self.text.floor(at_most)
+        if at >= len(self.text):
+            return self
+        text = self.text.first(at)
+        return replace(self, text=text, end=text.pieces[-1].end if text.pieces else self.start)
+
+    def last(self, at_most: int) -> Self:
+        """As much of the end."""
+        at = self.text.ceil(len(self.text) - at_most)
+        if at <= 0:
+            return self
+        text = self.text.last(at)
+        return replace(self, text=text, start=text.pieces[0].start if text.pieces else self.end)
+
+    def with_lines_cut(self, most: int) -> Self:
+        """The same with shorter lines."""
+        return replace(self, text=self.text.with_lines_cut(most))
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Makes text of windows: what it makes of a stretch is the same wherever the window ends."""
+
+    plain: bool
+    secrets: Secrets = NOTHING_SECRET
+
+    def render(self, window: Window, *, final: bool) -> Rendered:
+        """The text of a window's stretch.
+
+        What a terminal's codes had broken up is found in the text alone. Then the stretch of output in which it was is
+        taken for the secret, and rendered again.
+
+        Args:
+            window: What to render.
+            final: Nothing comes behind it: what looks like a beginning is all there is.
+        """
+        spans = self.secrets.spans(window.data, torn=window.torn)
+        start = self._snapped(window)
+        end = len(window.data) if final else self._syntax_end(window.data)
+        if self.plain and self.secrets and not plain.is_plain(window.data):
+            spans, text, held_from = self._without_broken_up(window, spans, start, end)
+        else:
+            text, held_from = _Drawing(window, spans, plain=self.plain).text(start, end), end
+        if final:
+            return Rendered(text, window.offset + start, window.end)
+        held_from = min(held_from, len(window.data) - self.secrets.unfinished(window.data))
+        # Where a whole secret is known to be, no more than its token is shown.
+        shown_to = max(start, next((span.end for span in spans if span.start < held_from < span.end), held_from))
+        if shown_to != end:
+            text = _Drawing(window, spans, plain=self.plain).text(start, shown_to)
+        return Rendered(text, window.offset + start, window.offset + shown_to)
+
+    def _snapped(self, window: Window) -> int:
+        """Where in the data the stretch begins, without the rest of a character or code."""
+        start = utf8.end_of(window.data, window.start - window.offset)
+        return plain.code_around(window.data, start) if self.plain else start
+
+    def _syntax_end(self, data: bytes) -> int:
+        """Where in the data the last whole character and code end."""
+        codes = plain.unfinished(data) if self.plain else 0
+        return len(data) - max(codes, utf8.unfinished(data))
+
+    def _without_broken_up(
+        self, window: Window, spans: list[Span], start: int, end: int
+    ) -> tuple[list[Span], Text, int]:
+        """All spans, the text without them, and where in the data something begins that may become a secret."""
+        context, text = self._drawn(window, spans, start, end)
+        for _ in range(_MOST_ATTEMPTS):
+            found = self._broken_up(context, text, window.offset)
+            if not found:
+                break
+            spans = _united([*spans, *found])
+            context, text = self._drawn(window, spans, start, end)
+        held = min(self.secrets.unfinished(_masked(context) + _masked(text)), len(text))
+        return spans, text, text.offset_of(len(text) - held) - window.offset if held else end
+
+    def _drawn(self, window: Window, spans: list[Span], start: int, end: int) -> tuple[Text, Text]:
+        """What comes before the stretch, and the stretch."""
+        return _Drawing(window, spans, plain=True).text(0, start), _Drawing(window, spans, plain=True).text(start, end)
+
+    def _broken_up(self, context: Text, text: Text, offset: int) -> list[Span]:
+        """Where in the data are the secrets that are still in the text."""
+        both = Text((*context.pieces, *text.pieces))
+        found = self.secrets.spans(_masked(both))
+        return [Span(both.offset_of(a) - offset, both.end_of(b - 1) - offset, name) for a, b, name in found]
+
+
+def _masked(text: Text) -> bytes:
+    """The text with tokens that no secret is found in."""
+    return b"".join(b"\0" * len(each.data) if each.kind is Kind.TOKEN else each.data for each in text.pieces)
+
+
+def _united(spans: list[Span]) -> list[Span]:
+    """In order, and no two overlap."""
+    united: list[Span] = []
+    for span in sorted(spans):
+        if united and span.start < united[-1].end:
+            united[-1] = united[-1]._replace(end=max(united[-1].end, span.end))
+        else:
+            united.append(span)
+    return united
+
+
+class _Drawing:
+    """Makes pieces of one stretch of a window; ``spans`` are places in its data."""
+
+    def __init__(self, window: Window, spans: list[Span], *, plain: bool) -> None:
+        self._data = window.data
+        self._offset = window.offset
+        self._spans = spans
+        self._ends = [span.end for span in spans]
+        self._plain = plain
+        self._told = -1  # up to and with this one, spans have their token
+        self._pieces: list[Piece] = []
+
+    def text(self, begin: int, end: int) -> Text:
+        if begin < end:
+            if self._plain and not plain.is_plain(self._data[begin:end]):
+                self._add_plain(begin, end)
+            else:
+                self._add(begin, end)
+        return Text(self._pieces)
+
+    def _add_plain(self, begin: int, end: int) -> None:
+        while (move := plain.next_move(self._data, begin, end)) < end:
+            line = max(begin, self._data.rfind(b"\n", begin, move) + 1)
+            self._add_between_codes(begin, line)
+            newline = self._data.find(b"\n", move, end)
+            begin = newline if newline >= 0 else end
+            self._add_line(line, begin)
+        self._add_between_codes(begin, end)
+
+    def _add_between_codes(self, begin: int, end: int) -> None:
+        for start, stop in plain.between_codes(self._data, begin, end):
+            self._add(start, stop)
+
+    def _add_line(self, begin: int, end: int) -> None:
+        for row_begin, row_end in plain.rows(self._data, begin, end):
+            if row_begin > begin and self._pieces and not self._pieces[-1].data.endswith(b"\n"):
+                self._append(b"\n", row_begin - 1, row_begin, Kind.LITERAL)
+            first, last = plain.without_returns(self._data, row_begin, row_end)
+            if not plain.is_overwritten(self._data, first, last):
+                self._add_between_codes(first, last)
+            elif any(span.start <= first and last <= span.end for span in self._spans):
+                self._add(first, last)
+            else:
+                self._fold(first, last)
+
+    def _fold(self, begin: int, end: int) -> None:
+        tokens: list[str] = []
+
+        def shown(since: int, to: int) -> plain.Cells:
+            cells: plain.Cells = []
+            for start, stop, secret in self._parts(since, to):
+                if secret is None:
+                    cells += plain.to_cells(self._data[start:stop])
+                    continue
+                width = len(plain.to_cells(self._data[start:stop]))
+                word = token(secret).decode(errors="surrogateescape") if secret else ""
+                cells += [word, *[""] * (width - 1)]
+                tokens.append(word)
+            return cells
+
+        data = plain.last_state(self._data, begin, end, shown)
+        count = sum(data.count(word.encode(errors="surrogateescape")) for word in {*tokens} - {""})
+        if data:
+            self._append(data, begin, end, Kind.FOLDED, redactions=count)
+
+    def _add(self, begin: int, end: int) -> None:
+        """Adds a stretch without codes."""
+        if not self._spans:
+            self._append(self._data[begin:end], begin, end, Kind.LITERAL)
+            return
+        for start, stop, secret in self._parts(begin, end):
+            if secret is None:
+                self._append(self._data[start:stop], start, stop, Kind.LITERAL)
+            elif secret:
+                self._append(token(secret), start, self._ends[self._told], Kind.TOKEN, redactions=1)
+
+    def _append(self, data: bytes, begin: int, end: int, kind: Kind, *, redactions: int = 0) -> None:
+        self._pieces.append(Piece(data, self._offset + begin, self._offset + end, kind, redactions))
+
+    def _parts(self, begin: int, end: int) -> Iterator[tuple[int, int, str | None]]:
+        """Divides a stretch: the third is None for what is no secret, a name for what is, empty if that was told."""
+        index = bisect_right(self._ends, begin)
+        while begin < end:
+            if index == len(self._spans) or self._spans[index].start >= end:
+                yield begin, end, None
+                return
+            span = self._spans[index]
+            if begin < span.start:
+                yield begin, span.start, None
+                begin = span.start
+            stop = min(end, span.end)
+            is_new = index > self._told
+            self._told = index
+            yield begin, stop, span.name if is_new else ""
+            begin = stop
+            index += 1
