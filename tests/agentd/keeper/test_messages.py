@@ -28,6 +28,7 @@ MESSAGES = st.one_of(
         child=st.lists(NUMBER, max_size=3),
         kept=st.lists(TEXT, max_size=3),
     ),
+    st.builds(m.Fence, TEXT, TEXT),
     st.builds(m.Note, TEXT, TEXT),
     st.builds(m.Signal, NUMBER, TEXT, NUMBER, TEXT),
     st.builds(m.Release, st.lists(TEXT, max_size=3)),

@@ -71,6 +71,13 @@ class Commands:
             entry.kept = dict(zip(request.kept, kept, strict=True))
         self._answer(entry)
 
+    def fence(self, request: m.Fence) -> None:
+        """Records a start that will never be, as one that has failed."""
+        entry = self.entries.setdefault(request.process_id, Entry(request.process_id, request.info))
+        entry.errno = errno.ECANCELED
+        self._log.append("entry", entry.to_json())  # one record: half of it would be a start whose end is unknown
+        self._answer(entry)
+
     def signal(self, request: m.Signal) -> None:
         """Sends a signal to the command's group, unless it has been reaped: its number may by then be another's."""
         entry = self.entries.get(request.process_id)
@@ -96,8 +103,8 @@ class Commands:
             entry.note = request.note
             self._log.append("note", entry.process_id, entry.note)
 
-    def release(self, process_id: str) -> None:
-        if entry := self.entries.get(process_id):
+    def release(self, process_ids: list[str]) -> None:
+        for entry in filter(None, map(self.entries.get, process_ids)):
             entry.released = True
             self._drop_descriptors(entry)
 
@@ -182,10 +189,9 @@ class Commands:
         return was_killed and not entry.asked and self._oom.has_killed(zombie.si_pid)
 
     def _ended(self, entry: Entry, exit_: Exit) -> None:
-        entry.exit = exit_
-        self._log.append("exit", entry.process_id, exit_)
+        entry.exit = self._log.append_exit(entry.process_id, exit_)
         self._drop_descriptors(entry)
-        self._tell(m.Exited(entry.process_id, list(exit_)))
+        self._tell(m.Exited(entry.process_id, list(entry.exit)))
 
     @staticmethod
     def _drop_descriptors(entry: Entry) -> None:

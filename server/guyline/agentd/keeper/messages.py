@@ -17,7 +17,7 @@ MAX_MESSAGE_BYTES = 128 * 1024
 """Larger ones go through a memory file: the kernel's default bound for a packet is 212,960 bytes."""
 MAX_DESCRIPTORS = 253
 """SCM_MAX_FD of the kernel."""
-FORMAT = 2
+FORMAT = 3
 """Raised with any change that an older keeper or worker would misread; upgrades across it are refused."""
 
 _SEND_BUFFER_BYTES = 4 << 20
@@ -50,6 +50,13 @@ class Start(NamedTuple):
     env: dict[str, str]
     child: list[int]  # the numbers that descriptors get in the child; without 0 it reads /dev/null
     kept: list[str]  # names of descriptors to hold for the worker's successors
+
+
+class Fence(NamedTuple):
+    """Asks that a start be recorded as one that was canceled before it came. Answered by ``Failed``, ECANCELED."""
+
+    process_id: str
+    info: str  # as of a start
 
 
 class Note(NamedTuple):
@@ -155,14 +162,14 @@ class Stop(NamedTuple):
 
 
 Message = (
-    Start | Note | Signal | Release | Forget | Ready | Upgrade
+    Start | Fence | Note | Signal | Release | Forget | Ready | Upgrade
     | Welcome | Descriptors | HandedOver | Started | Failed | Exited | Signalled | ShutDown | Stop
 )  # fmt: skip
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Start, Note, Signal, Release, Forget, Ready, Upgrade,
+        Start, Fence, Note, Signal, Release, Forget, Ready, Upgrade,
         Welcome, Descriptors, HandedOver, Started, Failed, Exited, Signalled, ShutDown, Stop,
     )
 }  # fmt: skip
