@@ -15,7 +15,7 @@ from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
 from guyline.client.following import FollowedList, FollowedOutput, follow
 from guyline.client.process import Opened, Process
-from guyline.client.values import AgentInfo, Key, Listing, OutputMode, Upgrade, WatchEvent, WhenFull
+from guyline.client.values import AgentInfo, Key, Listing, OutputMode, ProcessInfo, Upgrade, WatchEvent, WhenFull
 from guyline.client.wire import (
     to_agent_info,
     to_process_info,
@@ -219,11 +219,19 @@ class AsyncAgent:
         info = to_process_info(first.process)
         return self._handle(Process(self._connection, info, paces=paces, keepalive=self._keepalive))
 
-    async def list(self, *, max_ended: int = 10) -> Listing:
-        """Lists the processes that the caller may see: all that run, and the newest ``max_ended`` that have ended."""
-        request = pb.ProcessServiceListRequest(max_ended=max_ended)
-        response = await self._connection.ask(lambda line: line.processes.List, request, repeatable=True)
-        return Listing(processes=tuple(map(to_process_info, response.processes)), ended_total=response.ended_total)
+    async def list(self, *, max_ended: int = 10, id_prefix: str = "") -> Listing:
+        """Lists the processes that the caller may see: all that run, and the newest ``max_ended`` that have ended.
+
+        Only those whose ids begin with ``id_prefix``, if it is given.
+        """
+        request = pb.ProcessServiceListRequest(max_ended=max_ended, filter=pb.ProcessFilter(id_prefix=id_prefix))
+        found: dict[str, ProcessInfo] = {}
+        while True:
+            page = await self._connection.ask(lambda line: line.processes.List, request, repeatable=True)
+            found |= {process.process_id: to_process_info(process) for process in page.processes}
+            if not page.next_page_token:
+                return Listing(processes=tuple(found.values()), ended_total=page.ended_total)
+            request.page_token = page.next_page_token
 
     async def watch(self) -> AsyncGenerator[WatchEvent, None]:
         """Follows the list of processes: everything, then ``Synced``, then changes. Never ends by itself.

@@ -126,8 +126,8 @@ def to_watch_events(message: pb.ProcessServiceWatchResponse) -> Iterator[WatchEv
     if signal == "reset":  # what the message brings is already the new state
         yield Reset()
     for event in message.events:
-        if event.WhichOneof("event") == "put":
-            yield Put(to_process_info(event.put))
+        if event.WhichOneof("event") in {"put", "ended"}:
+            yield Put(to_process_info(event.put if event.HasField("put") else event.ended))
         elif event.WhichOneof("event") == "removed":
             yield Removed(event.removed)
     if signal == "synced":

@@ -160,6 +160,8 @@ def _bounds(settings: AgentSettings) -> Bounds:
     possible = max(1, (descriptors - _DESCRIPTORS_BESIDES) // _DESCRIPTORS_A_PROCESS)
     return Bounds(
         max_processes=min(settings.max_processes, possible),
+        max_chat_processes=settings.max_chat_processes,
+        max_followers=settings.max_followers,
         ended_retention=settings.ended_retention,
         pause_patience=settings.pause_patience,
     )

@@ -79,6 +79,12 @@ class AgentSettings:
         None, default_text="the home directory", help="where processes start whose start names no directory"
     )
     max_processes: int = setting(1000, minimum=1, maximum=100_000, help="how many processes may run at once")
+    max_chat_processes: int = setting(
+        256, minimum=1, maximum=100_000, help="how many processes of one chat may run at once"
+    )
+    max_followers: int = setting(
+        4000, minimum=1, maximum=100_000, help="how many streams of output (Run, Attach) may be open at once"
+    )
     process_cgroups: Literal["auto", "on", "off"] = setting(
         "auto",
         help="a cgroup for each process, by which signals also find what left its session; on: where the system allows"
@@ -89,6 +95,16 @@ class AgentSettings:
     )
     journal_quota_bytes: int = setting(
         GIB, unit="bytes", minimum=MIB, maximum=1024 * GIB, help="output kept of all processes together"
+    )
+    input_bytes: int = setting(
+        MIB, unit="bytes", minimum=64 * KIB, maximum=64 * MIB, help="input that may wait for one process to read it"
+    )
+    input_quota_bytes: int = setting(
+        64 * MIB,
+        unit="bytes",
+        minimum=64 * KIB,
+        maximum=64 * GIB,
+        help="input that may wait for all processes together",
     )
     ended_retention: float = setting(
         3600.0, unit="seconds", minimum=0, maximum=30 * 86400, help="how long an ended process and its output are kept"
@@ -120,6 +136,8 @@ class AgentSettings:
         self._demand_safe_listener()
         if self.journal_quota_bytes < self.journal_bytes:
             raise InvalidSetting("journal_quota_bytes", "is less than one process may keep (--journal-bytes); raise it")
+        if self.input_quota_bytes < self.input_bytes:
+            raise InvalidSetting("input_quota_bytes", "is less than may wait for one process (--input-bytes); raise it")
 
     @property
     def address(self) -> Address:

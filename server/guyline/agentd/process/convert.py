@@ -1,6 +1,6 @@
 """Between the wire and the domain: requests are parsed into values that cannot be wrong, processes are packed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -8,10 +8,13 @@ from guyline.agent.v1 import process_pb2 as pb
 from guyline.agent.v1 import process_service_pb2 as calls
 from guyline.agentd.journal.runs import Run, Stream
 from guyline.agentd.journal.times import Mark
-from guyline.agentd.process.exit import EndedBy, Exit
+from guyline.agentd.process.errors import JournalQuota
+from guyline.agentd.process.exit import EndedBy, Exit, State, state_of
+from guyline.agentd.process.listing import Filter, Place, Query
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import Key, StartSpec
+from guyline.agentd.process.usage import Usage
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.moments import to_duration, to_moment, to_seconds, to_timestamp
 
@@ -20,6 +23,12 @@ MAX_ARGUMENTS_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 4096
 MAX_KEY_BYTES = 200
 LEAST_KEPT_BYTES = 1 << 20
+MAX_LABELS = 32
+MAX_LABEL_NAME_BYTES = 63
+MAX_LABEL_BYTES = 255
+MAX_PAGE = 1000
+DEFAULT_MAX_ENDED = 10
+_ID_BYTES = 36
 _LISTED_CHARACTERS = 1024
 DEFAULT_KEEPALIVE = 15.0
 
@@ -30,6 +39,11 @@ _ENDED_BY = {
     EndedBy.TIME_LIMIT: pb.ENDED_BY_TIME_LIMIT,
     EndedBy.AGENT: pb.ENDED_BY_AGENT,
     EndedBy.OOM_KILLER: pb.ENDED_BY_OOM_KILLER,
+}
+_STATES = {
+    State.RUNNING: pb.PROCESS_STATE_RUNNING,
+    State.EXITED: pb.PROCESS_STATE_EXITED,
+    State.UNKNOWN: pb.PROCESS_STATE_UNKNOWN,
 }
 _DESCENDANTS = {
     "group": pb.DESCENDANTS_GROUP,
@@ -74,6 +88,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
 
     Raises:
         InvalidInput: Says everything that is wrong.
+        JournalQuota: More output is to be kept than the agent keeps in all.
     """
     problems = _Problems()
     _check_program(problems, request, path)
@@ -81,12 +96,13 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
     problems.check_text(f"{path}directory", request.directory, at_most=MAX_DIRECTORY_BYTES)
     problems.check_enum(f"{path}output_mode", request.output_mode, pb.OutputMode.values())
     problems.check_enum(f"{path}when_full", request.when_full, pb.WhenFull.values())
-    if request.kept_bytes and not LEAST_KEPT_BYTES <= request.kept_bytes <= most_kept_bytes:
-        problems.add(
-            f"{path}kept_bytes", f"{request.kept_bytes} is not between {LEAST_KEPT_BYTES} and {most_kept_bytes}"
-        )
-    key = _to_key(problems, request, path)
+    if 0 < request.kept_bytes < LEAST_KEPT_BYTES:
+        problems.add(f"{path}kept_bytes", f"{request.kept_bytes} is less than {LEAST_KEPT_BYTES}")
+    _check_labels(problems, f"{path}labels", request.labels)
+    key = _to_key(problems, request.key, f"{path}key") if request.HasField("key") else None
     problems.raise_if_any()
+    if request.kept_bytes > most_kept_bytes:
+        raise JournalQuota(f"{path}kept_bytes", request.kept_bytes, most_kept_bytes)
     return StartSpec(
         command=request.command,
         argv=tuple(request.argv),
@@ -97,6 +113,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
         kept_bytes=request.kept_bytes or kept_bytes,
         background=request.background,
         key=key,
+        labels=dict(request.labels),
     )
 
 
@@ -124,16 +141,63 @@ def _check_env(problems: _Problems, request: calls.StartRequest, path: str) -> N
         )
 
 
-def _to_key(problems: _Problems, request: calls.StartRequest, path: str) -> Key | None:
-    if not request.HasField("key"):
-        return None
-    value = request.key.value
-    problems.check_text(f"{path}key.value", value, at_most=MAX_KEY_BYTES)
-    if not value:
-        problems.add(f"{path}key.value", "is empty")
-    if not request.key.HasField("created_at"):
-        problems.add(f"{path}key.created_at", "is missing: the agent must know how old the key is")
-    return Key(value, to_moment(request.key.created_at))
+def _check_labels(problems: _Problems, path: str, labels: Mapping[str, str]) -> None:
+    if len(labels) > MAX_LABELS:
+        problems.add(path, f"holds {len(labels)} labels, at most {MAX_LABELS} are allowed")
+    for name, value in labels.items():
+        if not name:
+            problems.add(path, "holds a label without a name")
+        problems.check_text(path, name, at_most=MAX_LABEL_NAME_BYTES)
+        problems.check_text(f"{path}[{name[:40]!r}]", value, at_most=MAX_LABEL_BYTES)
+
+
+def _to_key(problems: _Problems, key: pb.IdempotencyKey, path: str) -> Key:
+    problems.check_text(f"{path}.value", key.value, at_most=MAX_KEY_BYTES)
+    if not key.value:
+        problems.add(f"{path}.value", "is empty")
+    if not key.HasField("created_at"):
+        problems.add(f"{path}.created_at", "is missing: the agent must know how old the key is")
+    return Key(key.value, to_moment(key.created_at))
+
+
+def to_key(key: pb.IdempotencyKey) -> Key:
+    """Raises InvalidInput."""
+    problems = _Problems()
+    made = _to_key(problems, key, "key")
+    problems.raise_if_any()
+    return made
+
+
+def to_query(request: calls.ProcessServiceListRequest) -> Query:
+    """Which processes to list. Raises InvalidInput."""
+    problems = _Problems()
+    wanted = request.filter
+    _check_labels(problems, "filter.labels", wanted.labels)
+    states = {number: state for state, number in _STATES.items()}
+    for index, state in enumerate(wanted.states):
+        problems.check_enum(f"filter.states[{index}]", state, states)
+    problems.check_text("filter.id_prefix", wanted.id_prefix, at_most=_ID_BYTES)
+    if request.page_size > MAX_PAGE:
+        problems.add("page_size", f"{request.page_size} is more than {MAX_PAGE}")
+    problems.raise_if_any()
+    return Query(
+        filter=Filter(
+            labels=dict(wanted.labels),
+            states=frozenset(states[state] for state in wanted.states),
+            id_prefix=wanted.id_prefix,
+        ),
+        max_ended=request.max_ended if request.HasField("max_ended") else DEFAULT_MAX_ENDED,
+        page_size=request.page_size or MAX_PAGE,
+        after=Place.from_bytes(request.page_token) if request.page_token else None,
+    )
+
+
+def to_label_filter(field: str, labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Labels that are asked for. Raises InvalidInput."""
+    problems = _Problems()
+    _check_labels(problems, field, labels)
+    problems.raise_if_any()
+    return dict(labels)
 
 
 def to_keepalive(request: calls.RunRequest | calls.AttachRequest | calls.ProcessServiceWatchRequest) -> float:
@@ -165,9 +229,13 @@ def _to_seconds(field: str, duration: Duration, *, least: float) -> float:
     return seconds
 
 
-def to_listed_process(process: Process) -> pb.Process:
-    """The same, short enough to stand among a thousand others."""
+def to_listed_process(process: Process, usage: Usage | None = None) -> pb.Process:
+    """The same, short enough to stand among a thousand others, with what it uses if that is known."""
     message = to_process(process)
+    if usage:
+        message.usage.CopyFrom(
+            pb.Usage(cpu=to_duration(usage.cpu), memory_bytes=usage.memory_bytes, processes=usage.processes)
+        )
     if len(message.command) + sum(map(len, message.argv)) > _LISTED_CHARACTERS:
         message.abridged = True
         message.command = message.command[:_LISTED_CHARACTERS]
@@ -189,6 +257,7 @@ def to_process(process: Process) -> pb.Process:
         pid=process.pid or 0,
         sequence=origin.sequence,
         started_at=to_timestamp(process.started_at),
+        labels=origin.labels,
     )
     refresh(message, process)
     return message
@@ -197,7 +266,7 @@ def to_process(process: Process) -> pb.Process:
 def refresh(message: pb.Process, process: Process) -> None:
     """Brings an earlier message of the process up to date."""
     journal = process.output.journal
-    message.state = _to_state(process.exit)
+    message.state = _STATES[state_of(process.exit)]
     message.when_full = pb.WHEN_FULL_PAUSE if process.is_paced else pb.WHEN_FULL_DROP_OLDEST
     message.output_bytes = journal.size
     message.kept_from = journal.kept_from
@@ -205,12 +274,6 @@ def refresh(message: pb.Process, process: Process) -> None:
     message.journal_degraded = journal.is_degraded
     if process.exit:
         message.exit.CopyFrom(to_exit(process.exit))
-
-
-def _to_state(exit_: Exit | None) -> pb.ProcessState.ValueType:
-    if exit_ is None:
-        return pb.PROCESS_STATE_RUNNING
-    return pb.PROCESS_STATE_UNKNOWN if exit_.unknown else pb.PROCESS_STATE_EXITED
 
 
 def to_exit(exit_: Exit) -> pb.Exit:

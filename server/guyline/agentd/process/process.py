@@ -50,17 +50,19 @@ class Note:
     ladder: Ladder | None = None
     pace_lost: bool = False  # PAUSE has turned into DROP_OLDEST
     output_gone: int | None = None  # so many bytes it had printed; the journal was given up
+    removed: bool = False  # it is listed no more: only its key keeps it known
 
     def to_json(self) -> str:
         ladder = self.ladder.to_json() if self.ladder else None
-        return json.dumps([self.journal.to_json(), ladder, self.pace_lost, self.output_gone], separators=(",", ":"))
+        fields = [self.journal.to_json(), ladder, self.pace_lost, self.output_gone, self.removed]
+        return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         if not text:
             return cls()
-        journal, ladder, pace_lost, output_gone = json.loads(text)
-        return cls(JournalNote.from_json(journal), Ladder(*ladder) if ladder else None, pace_lost, output_gone)
+        journal, ladder, *rest = json.loads(text)  # of an older Guyline, the rest is shorter
+        return cls(JournalNote.from_json(journal), Ladder(*ladder) if ladder else None, *rest)
 
 
 class Process:
@@ -89,7 +91,9 @@ class Process:
         self.started_at = started_at
         self.exit: Exit | None = None
         self.version = 0
-        self.is_listed = True  # False once only its key keeps it known
+        self.is_listed = not note.removed  # False once only its key keeps it known
+        self.over_since = 0.0  # by the steady clock, set by `Processes` when it has ended
+        self.ended_at_change = 0  # the position in `Processes.changes` at which it ended; 0: it runs
         self.note = note
         self.output: Output  # set by whoever makes the process, right away: the two need each other
         self._keep_note = keep_note

@@ -28,6 +28,7 @@ class StartSpec:
     kept_bytes: int
     background: bool = False
     key: Key | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -40,6 +41,8 @@ class StartSpec:
         How the output is kept is no part of it: Run and Start have different defaults, and may repeat each other.
         """
         essence = [self.command, self.argv, self.directory, sorted(self.env.items()), self.separate, self.background]
+        if self.labels:  # a start without any has the fingerprint that it had before there were labels
+            essence.append(["labels", sorted(self.labels.items())])
         return hashlib.blake2b(json.dumps(essence).encode(), key=salt.encode(), digest_size=16).hexdigest()
 
 
@@ -62,6 +65,32 @@ class Origin:
     key: str | None = None
     key_created_at: float = 0.0
     fingerprint: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_fence(self) -> bool:
+        """Whether this stands for a start that was canceled before it came."""
+        return not self.argv
+
+    @classmethod
+    def of_fence(cls, key: Key, *, process_id: str, chat_id: str | None, created_at: float, boot_id: str) -> Self:
+        """What is remembered of a start that will never be."""
+        return cls(
+            process_id=process_id,
+            sequence=0,
+            command="",
+            argv=(),
+            directory="",
+            chat_id=chat_id,
+            background=False,
+            separate=False,
+            pause=False,
+            kept_bytes=0,
+            created_at=created_at,
+            boot_id=boot_id,
+            key=key.value,
+            key_created_at=key.created_at,
+        )
 
     def to_json(self) -> str:
         return json.dumps(vars(self), separators=(",", ":"))

@@ -10,7 +10,7 @@ from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper import table
 from guyline.agentd.keeper.client import KeeperGone, Spawned
 from guyline.agentd.process.environment import Environment
-from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, SystemExhausted
+from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, StartCanceled, SystemExhausted
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.lookup import Found, Lookup
 from guyline.agentd.process.spec import Origin, StartSpec
@@ -78,6 +78,7 @@ class Starter:
                 key=spec.key.value if spec.key else None,
                 key_created_at=spec.key.created_at if spec.key else 0.0,
                 fingerprint=fingerprint,
+                labels=dict(spec.labels),
             )
             with _Pipes("stdout", "stderr") if spec.separate else _Pipes("stdout") as pipes:
                 self._reach("start.prepared")
@@ -113,6 +114,9 @@ class Starter:
 
 def spawn_failure(origin: Origin, number: int) -> GuylineError:
     """What a caller is told of a spawn that failed with this errno."""
+    if origin.is_fence:
+        assert origin.key
+        return StartCanceled(origin.key)
     return SystemExhausted(number) if number in _EXHAUSTED else CommandNotRunnable(origin.argv[0], number)
 
 
