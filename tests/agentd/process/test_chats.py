@@ -207,7 +207,7 @@ MALFORMED: list[tuple[Metadata, str]] = [
 
 @pytest.mark.parametrize("case", range(len(MALFORMED)))
 async def test_a_malformed_chat_is_refused_by_every_call(shared_agent: RunningAgent, case: int) -> None:
-    """Never taken for no chat, which would open everything."""
+    """§17 no. 8: never taken for no chat, which would open everything."""
     metadata, key = MALFORMED[case]
     stub = shared_agent.processes
     requests: list[Any] = [
