@@ -171,8 +171,11 @@ async def _sweep(processes: Processes) -> None:
     a_tenth = processes.bounds.ended_retention / 10
     interval = max(_SHORTEST_SWEEP_INTERVAL, min(a_tenth, _LONGEST_SWEEP_INTERVAL))
     while True:
-        for _ in processes.sweep():
-            await asyncio.sleep(0)
+        try:
+            for _ in processes.sweep():
+                await asyncio.sleep(0)
+        except OSError as why:  # a disk that fails now may work next time
+            log.warning("the sweep was cut short", problem=str(why))
         await asyncio.sleep(interval)
 
 

@@ -22,7 +22,7 @@ from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system.cgroup import Cgroup
 from guyline.daemon.caller import ALL_RIGHTS, Caller
 from guyline.daemon.metrics import NoMetrics
-from tests.support.clock import until
+from tests.support.clock import DEADLINE
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -181,8 +181,14 @@ class World:
         process = await self.start(key=key)
         self.keeper.end(process.process_id)
         await process.wait()
-        await until(lambda: not process.output.is_open)
+        await self._output_closed(process)
         return process
+
+    async def _output_closed(self, process: Process) -> None:
+        bell = self.processes.changes.subscribe()
+        while process.output.is_open:
+            assert await bell.wait(DEADLINE)
+        self.processes.changes.unsubscribe(bell)
 
     def sweep(self) -> None:
         for _ in self.processes.sweep():
