@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
+from guyline.agent.v1.process_pb2 import Process
 from guyline.agent.v1.process_service_pb2 import (
     AttachRequest,
     ProcessServiceCancelRequest,
@@ -17,10 +18,10 @@ from guyline.agent.v1.process_service_pb2 import (
 )
 from tests.agentd.process.process_parts import (
     MIB,
+    changed,
     end,
     in_chat,
     new_key,
-    output_closed,
     refusal,
     run,
     started,
@@ -35,11 +36,16 @@ async def remove(agent: RunningAgent, process_id: str) -> None:
     await agent.processes.Remove(ProcessServiceRemoveRequest(process_id=process_id))
 
 
+async def quiet(agent: RunningAgent, process_id: str) -> Process:
+    """Waits until a process has ended, and nobody holds its output open."""
+    return await changed(agent, process_id, lambda it: it.HasField("exit") and not it.output_open)
+
+
 async def test_a_removed_process_is_found_by_no_call(agent: RunningAgent) -> None:
     """Its output is freed at once; what is beside it stays."""
     noisy = program("noise", 45, 4 * MIB)
     stays, goes = await run(agent, noisy, when_full=1), await run(agent, noisy, key=new_key(), when_full=1)
-    await output_closed(agent, goes.process_id)
+    await quiet(agent, goes.process_id)
     before = (await agent.info.GetInfo(GetInfoRequest())).disk_use.journal_bytes
     await remove(agent, goes.process_id)
     after = (await agent.info.GetInfo(GetInfoRequest())).disk_use.journal_bytes
@@ -66,7 +72,7 @@ async def test_a_removed_process_does_not_come_back_and_its_key_runs_nothing(
     """Over a restart of the worker or the whole agent: a repeat hears how it ended, and that is all."""
     request = to_start(f"echo ran >> {tmp_path}/marks; exit 3", key=new_key())
     start = await agent.processes.Start(request)
-    await output_closed(agent, start.process_id)
+    await quiet(agent, start.process_id)
     await remove(agent, start.process_id)
     if death == "worker":
         await agent.kill_worker()
@@ -88,7 +94,7 @@ async def test_a_removed_process_does_not_come_back_and_its_key_runs_nothing(
 async def test_a_watch_is_told_of_a_removal(agent: RunningAgent) -> None:
     """Whoever shows the list takes it out there, too."""
     over = await run(agent, "true")
-    await output_closed(agent, over.process_id)
+    await quiet(agent, over.process_id)
     watch = agent.processes.Watch(ProcessServiceWatchRequest())
     messages = aiter(watch)
     await anext(messages)
@@ -107,7 +113,7 @@ async def test_what_runs_is_not_removed(shared_agent: RunningAgent) -> None:
     over = await run(shared_agent, "sleep 60 & exit 0")
     held = await refusal(shared_agent.processes.Remove(ProcessServiceRemoveRequest(process_id=over.process_id)))
     await end(shared_agent, over.process_id)
-    await output_closed(shared_agent, over.process_id)
+    await quiet(shared_agent, over.process_id)
     await remove(shared_agent, over.process_id)
 
     for refused in (running, held):
@@ -123,4 +129,4 @@ async def test_a_chat_removes_its_own_processes_only(shared_agent: RunningAgent)
     refused = await refusal(shared_agent.processes.Remove(request, metadata=in_chat(uuid.uuid4())))
 
     assert refused.reason == "PROCESS_NOT_FOUND"
-    assert (await output_closed(shared_agent, over.process_id)).exit.code == 0
+    assert (await quiet(shared_agent, over.process_id)).exit.code == 0
