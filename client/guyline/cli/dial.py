@@ -54,8 +54,8 @@ async def _whole(agent: AsyncAgent, name: str) -> str:
         return name
     if len(name) < _SHORTEST_PREFIX:
         raise _invalid(f"{name!r} is too short; give at least the first {_SHORTEST_PREFIX} characters of an id")
-    known = (await agent.list(max_ended=_EVERY_ENDED)).processes
-    found = [process.process_id for process in known if process.process_id.startswith(name)]
+    known = (await agent.list(max_ended=_EVERY_ENDED, id_prefix=name)).processes
+    found = [process.process_id for process in known]
     if not found:
         raise ProcessNotFound(f"no process whose id begins with {name!r}")
     if len(found) > 1:

@@ -62,6 +62,10 @@ class Describer:
             max_request_bytes=settings.max_request_bytes,
             max_chunk_bytes=PIECE_BYTES,
             shutdown_grace=settings.shutdown_grace,
+            max_chat_processes=self._processes.bounds.max_chat_processes,
+            max_followers=self._processes.bounds.max_followers,
+            input_bytes=settings.input_bytes,
+            input_quota_bytes=settings.input_quota_bytes,
         )
 
     def _disk_use(self) -> DiskUse:

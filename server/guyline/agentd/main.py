@@ -173,6 +173,8 @@ def _bounds(settings: AgentSettings) -> Bounds:
     possible = max(1, (descriptors - _DESCRIPTORS_BESIDES) // _DESCRIPTORS_A_PROCESS)
     return Bounds(
         max_processes=min(settings.max_processes, possible),
+        max_chat_processes=settings.max_chat_processes,
+        max_followers=settings.max_followers,
         ended_retention=settings.ended_retention,
         pause_patience=settings.pause_patience,
         input_bytes=settings.input_bytes,
@@ -184,8 +186,11 @@ async def _sweep(processes: Processes) -> None:
     a_tenth = processes.bounds.ended_retention / 10
     interval = max(_SHORTEST_SWEEP_INTERVAL, min(a_tenth, _LONGEST_SWEEP_INTERVAL))
     while True:
-        for _ in processes.sweep():
-            await asyncio.sleep(0)
+        try:
+            for _ in processes.sweep():
+                await asyncio.sleep(0)
+        except OSError as why:  # a disk that fails now may work next time
+            log.warning("the sweep was cut short", problem=str(why))
         await asyncio.sleep(interval)
 
 

@@ -79,6 +79,12 @@ class AgentSettings:
         None, default_text="the home directory", help="where processes start whose start names no directory"
     )
     max_processes: int = setting(1000, minimum=1, maximum=100_000, help="how many processes may run at once")
+    max_chat_processes: int = setting(
+        256, minimum=1, maximum=100_000, help="how many processes of one chat may run at once"
+    )
+    max_followers: int = setting(
+        4000, minimum=1, maximum=100_000, help="how many streams of output (Run, Attach) may be open at once"
+    )
     process_cgroups: Literal["auto", "on", "off"] = setting(
         "auto",
         help="a cgroup for each process, by which signals also find what left its session; on: where the system allows"
@@ -130,6 +136,8 @@ class AgentSettings:
         self._demand_safe_listener()
         if self.journal_quota_bytes < self.journal_bytes:
             raise InvalidSetting("journal_quota_bytes", "is less than one process may keep (--journal-bytes); raise it")
+        if self.input_quota_bytes < self.input_bytes:
+            raise InvalidSetting("input_quota_bytes", "is less than may wait for one process (--input-bytes); raise it")
 
     @property
     def address(self) -> Address:

@@ -1,5 +1,6 @@
 """All journals together: what they hold, what they leave, and what the file system lets them do."""
 
+import errno
 import os
 import stat
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from guyline.agentd.journal import filepool
 from guyline.agentd.journal.journal import Journal
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.journal.note import JournalNote
@@ -73,6 +75,20 @@ def test_names_on_disk_are_those_of_processes(journals: Journals) -> None:
     assert journals.names_on_disk() == {"one"}
     journals.remove("one")
     assert journals.names_on_disk() == set()
+
+
+def test_a_journal_is_removed_without_a_descriptor(journals: Journals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is needed most when there is none left: a removal that fails then would end all forgetting."""
+    open_journal(journals, "one", noise(60_000))
+
+    def no_descriptor_left(_path: Path) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(filepool, "open_private", no_descriptor_left)
+    journals.remove("one")
+
+    assert journals.names_on_disk() == set()
+    assert journals.kept_bytes == 0
 
 
 def test_a_file_that_was_never_finished_is_removed_at_the_start(tmp_path: Path, journals: Journals) -> None:

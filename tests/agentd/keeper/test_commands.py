@@ -72,6 +72,41 @@ def test_a_program_that_is_missing_is_answered_with_the_errno_and_remembered(kee
     assert RecordLog.load(keeper.folder / "records.log").entries["a"].errno == errno.ENOENT
 
 
+def test_a_fence_is_on_disk_before_it_is_answered(keeper: BareKeeper) -> None:
+    """From then on it holds, whatever dies next; and it is a start that has failed, as far as anybody can see."""
+    keeper.send(m.Fence("a", "info"))
+    answer = keeper.next(m.Failed)
+    entry = RecordLog.load(keeper.folder / "records.log").entries["a"]
+
+    assert answer == m.Failed("a", errno.ECANCELED)
+    assert (entry.info, entry.errno, entry.pid, entry.exit) == ("info", errno.ECANCELED, None, None)
+
+
+def test_a_fence_is_known_to_the_next_worker_until_it_is_forgotten(keeper: BareKeeper) -> None:
+    """As any other start is."""
+    keeper.send(m.Fence("a", "info"))
+    keeper.next(m.Failed)
+    keeper.lose_worker()
+    keeper.be_worker()
+    known = keeper.table["a"].errno
+    keeper.send(m.Forget("a"))
+    keeper.signal(0)  # all that was sent before has been done by then
+
+    assert known == errno.ECANCELED
+    assert "a" not in RecordLog.load(keeper.folder / "records.log").entries
+
+
+def test_ends_are_numbered_in_their_order(keeper: BareKeeper) -> None:
+    """By the keeper, which sees them all and outlives those who hear of them."""
+    orders = []
+    for name in "abc":
+        keeper.start("/bin/true", process_id=name)
+        orders.append(keeper.exit().order)
+
+    assert orders == [1, 2, 3]
+    assert RecordLog.load(keeper.folder / "records.log").ends == 3
+
+
 def test_a_nul_in_an_argument_is_a_failed_start_and_no_crash(keeper: BareKeeper) -> None:
     """The edge refuses it long before; the keeper relies on nobody."""
     keeper.ask(SH, "-c", "a\0b")

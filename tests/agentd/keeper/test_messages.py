@@ -29,6 +29,7 @@ MESSAGES = st.one_of(
         kept=st.lists(TEXT, max_size=3),
         setup=st.dictionaries(TEXT, NUMBER | TEXT | st.lists(NUMBER, max_size=3), max_size=3),
     ),
+    st.builds(m.Fence, TEXT, TEXT),
     st.builds(m.Note, TEXT, TEXT),
     st.builds(m.Signal, NUMBER, TEXT, NUMBER, TEXT),
     st.builds(m.Release, st.lists(TEXT, max_size=3)),

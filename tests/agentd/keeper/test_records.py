@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
-from guyline.agentd.keeper.records import History, NewerLog, RecordLog, read_lines, to_line
+from guyline.agentd.keeper.records import VERSION, History, NewerLog, RecordLog, read_lines, to_line
 from guyline.agentd.keeper.table import Asked, Entry, Exit
 from tests.agentd.keeper.lives import listed, run
 from tests.support import proc
@@ -78,6 +78,33 @@ def test_of_several_exits_the_first_counts(log: RecordLog) -> None:
     log.append("exit", "a", Exit(ended_at=9.0, unknown="AGENT_LOST"))
 
     assert read(log.path).entries["a"].exit == EXIT
+
+
+def test_ends_are_numbered_and_the_numbers_never_come_again(log: RecordLog) -> None:
+    """Also when all that had them is forgotten: who has heard of the third end must not take a later one for it."""
+    log.append("start", "a", "info")
+    numbers = [log.append_exit("a", EXIT).order for _ in range(3)]
+    log.append("forget", "a")
+    appended = read(log.path).ends
+    log.rewrite([])
+    rewritten = read(log.path).ends
+    again = RecordLog(log.path, store_id="store", ends=rewritten)
+    last = again.append_exit("b", EXIT)
+    again.close()
+
+    assert numbers == [1, 2, 3]
+    assert appended == rewritten == 3
+    assert last.order == 4
+    assert read(log.path).ends == 4
+
+
+def test_an_end_of_a_time_in_which_they_were_not_numbered_has_number_zero(log: RecordLog) -> None:
+    """A log of an earlier release is read by this one."""
+    log.append("start", "a", "info")
+    log.append("exit", "a", EXIT[:11])
+
+    assert read(log.path).entries["a"].exit == EXIT
+    assert read(log.path).ends == 0
 
 
 def test_a_log_that_is_opened_again_goes_on(log: RecordLog) -> None:
@@ -273,11 +300,11 @@ async def test_commands_start_and_end_while_the_records_cannot_be_written(full_d
 
 def test_a_newer_record_is_refused() -> None:
     """It would be misread, and then overwritten."""
-    newer = to_line("start", "a", "info").replace(b"[1,", b"[2,")
+    newer = to_line("start", "a", "info").replace(b"[%d," % VERSION, b"[%d," % (VERSION + 1))
     body = newer.partition(b" ")[2].rstrip(b"\n")
     line = b"%08x %s\n" % (crc32(body), body)
 
-    with pytest.raises(NewerLog, match="version 2"):
+    with pytest.raises(NewerLog, match=f"version {VERSION + 1}"):
         list(read_lines(line))
 
 
@@ -285,7 +312,7 @@ def test_an_agent_refuses_the_state_of_a_newer_one_and_says_why() -> None:
     """Going back to an older release must not destroy what the newer one knew."""
     agent = AgentProcess()
     agent.state_dir.mkdir(mode=0o700)
-    body = b'[2,"store","of the future"]'
+    body = b'[%d,"store","of the future"]' % (VERSION + 1)
     log = agent.state_dir / "records.log"
     log.write_bytes(b"%08x %s\n" % (crc32(body), body))
     before = log.read_bytes()
@@ -293,7 +320,7 @@ def test_an_agent_refuses_the_state_of_a_newer_one_and_says_why() -> None:
     proc.wait_until_dead(agent.keeper_pid)
     agent.kill()
 
-    assert "version 2" in agent.log()
+    assert f"version {VERSION + 1}" in agent.log()
     assert log.read_bytes() == before
     shutil.rmtree(agent.folder)
 

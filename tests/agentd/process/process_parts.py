@@ -26,6 +26,7 @@ from guyline.agent.v1.process_service_pb2 import (
     SIGNAL_SCOPE_ALL,
     AttachRequest,
     AttachResponse,
+    ProcessEvent,
     ProcessServiceWatchRequest,
     RunRequest,
     RunResponse,
@@ -298,6 +299,13 @@ async def speaker(agent: RunningAgent, folder: Path, **fields: Any) -> AsyncIter
             speaking.stop()
 
 
+def put_by(event: ProcessEvent) -> Process | None:
+    """The process that is new or has changed. None: one was removed."""
+    if event.HasField("removed"):
+        return None
+    return event.ended if event.HasField("ended") else event.put
+
+
 async def changed(agent: RunningAgent, process_id: str, condition: Callable[[Process], bool]) -> Process:
     """Watches until a process is as the condition wants it."""
     stream = agent.processes.Watch(ProcessServiceWatchRequest())
@@ -305,8 +313,9 @@ async def changed(agent: RunningAgent, process_id: str, condition: Callable[[Pro
         async with asyncio.timeout(DEADLINE):
             async for message in stream:
                 for event in message.events:
-                    if event.put.process_id == process_id and condition(event.put):
-                        return event.put
+                    process = put_by(event)
+                    if process and process.process_id == process_id and condition(process):
+                        return process
     finally:
         stream.cancel()
     raise AssertionError("the watch ended by itself")

@@ -12,7 +12,9 @@ import pytest
 from guyline.agent.v1.agent_info_service_pb2 import UpgradeRequest
 from guyline.agent.v1.process_service_pb2 import (
     AttachRequest,
+    ProcessServiceCancelRequest,
     ProcessServiceListRequest,
+    ProcessServiceRemoveRequest,
     ProcessServiceWatchRequest,
     RunRequest,
     SignalRequest,
@@ -48,7 +50,7 @@ async def watched(agent: RunningAgent, metadata: Metadata, last: str) -> set[str
     told: set[str] = set()
     stream = agent.processes.Watch(ProcessServiceWatchRequest(), metadata=metadata)
     async for message in stream:
-        told.update(event.put.process_id or event.removed for event in message.events)
+        told.update(event.put.process_id or event.ended.process_id or event.removed for event in message.events)
         if last in told:
             break
     stream.cancel()
@@ -124,6 +126,8 @@ async def assert_unknown(agent: RunningAgent, process_id: str, metadata: Metadat
             await refusal(agent.processes.Attach(AttachRequest(process_id=each, cursor=b"x"), metadata=metadata)),
             await refusal(agent.processes.Signal(SignalRequest(process_id=each, signal=9), metadata=metadata)),
             await refusal(agent.processes.Signal(SignalRequest(process_id=each, signal=99), metadata=metadata)),
+            await refusal(agent.processes.Cancel(ProcessServiceCancelRequest(process_id=each), metadata=metadata)),
+            await refusal(agent.processes.Remove(ProcessServiceRemoveRequest(process_id=each), metadata=metadata)),
         )
         for each in (process_id, never)
     ]
@@ -203,7 +207,7 @@ MALFORMED: list[tuple[Metadata, str]] = [
 
 @pytest.mark.parametrize("case", range(len(MALFORMED)))
 async def test_a_malformed_chat_is_refused_by_every_call(shared_agent: RunningAgent, case: int) -> None:
-    """Never taken for no chat, which would open everything."""
+    """§17 no. 8: never taken for no chat, which would open everything."""
     metadata, key = MALFORMED[case]
     stub = shared_agent.processes
     requests: list[Any] = [
@@ -213,6 +217,8 @@ async def test_a_malformed_chat_is_refused_by_every_call(shared_agent: RunningAg
         stub.List(ProcessServiceListRequest(), metadata=metadata),
         stub.Watch(ProcessServiceWatchRequest(), metadata=metadata),
         stub.Signal(SignalRequest(process_id=ONE), metadata=metadata),
+        stub.Cancel(ProcessServiceCancelRequest(process_id=ONE), metadata=metadata),
+        stub.Remove(ProcessServiceRemoveRequest(process_id=ONE), metadata=metadata),
     ]
 
     for call in requests:

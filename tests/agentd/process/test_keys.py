@@ -215,7 +215,7 @@ async def test_a_repeat_whose_owner_was_cancelled_gets_the_process(shared_agent:
 
 
 async def test_a_start_whose_reply_is_lost_runs_once(shared_agent: RunningAgent, marks: Path) -> None:
-    """The command ran, the caller does not know it, asks again, and gets what ran."""
+    """§17 no. 13: the command ran, the caller does not know it, asks again, and gets what ran."""
     request = to_start(leave_a_mark(marks), key=new_key())
     async with (
         Link(shared_agent.process.socket) as link,

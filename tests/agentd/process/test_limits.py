@@ -30,6 +30,7 @@ from tests.agentd.process.process_parts import (
     new_key,
     output_closed,
     printed,
+    put_by,
     refusal,
     run,
     snapshot,
@@ -289,7 +290,7 @@ async def forgotten(agent: RunningAgent, process_id: str) -> None:
     known, is_synced = set[str](), False
     async with asyncio.timeout(DEADLINE):
         async for message in stream:
-            known |= {event.put.process_id for event in message.events}
+            known |= {process.process_id for event in message.events if (process := put_by(event))}
             known -= {event.removed for event in message.events}
             is_synced |= message.control.HasField("synced")
             if is_synced and process_id not in known:

@@ -20,13 +20,15 @@ from guyline.agent.v1.process_service_pb2 import (
 )
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from guyline.agentd.process.changes import Changes
+from guyline.agentd.process.ends import Ends
 from guyline.agentd.process.processes import Listed, Processes
-from guyline.agentd.process.service import _in_messages
-from guyline.agentd.process.watch import WatchBatch, Watcher
+from guyline.agentd.process.service_list import _in_messages
+from guyline.agentd.process.watch import Interest, WatchBatch, WatchCursor, Watcher
 from guyline.daemon.caller import ALL_RIGHTS, Caller
 from tests.agentd.process.process_parts import (
     ended,
     output_closed,
+    put_by,
     refusal,
     run,
     seconds,
@@ -105,6 +107,7 @@ class Watching:
         self._messages: AsyncIterator[ProcessServiceWatchResponse] = aiter(self.stream)
         self.known: dict[str, Process] = {}
         self.events = 0
+        self.ends: list[str] = []
         self.cursor = b""
 
     async def next(self) -> ProcessServiceWatchResponse:
@@ -114,10 +117,12 @@ class Watching:
             self.known.clear()
         for event in message.events:
             self.events += 1
-            if event.HasField("put"):
-                self.known[event.put.process_id] = event.put
+            if process := put_by(event):
+                self.known[process.process_id] = process
             else:
                 self.known.pop(event.removed, None)
+            if event.HasField("ended"):
+                self.ends.append(event.ended.process_id)
         self.cursor = message.control.cursor or self.cursor
         return message
 
@@ -250,8 +255,7 @@ async def test_a_watcher_that_stops_reading_holds_up_nobody_and_misses_no_end(
 async def test_a_slow_watcher_gets_each_process_once_as_it_then_is() -> None:
     """It is behind, but by no more than one event per process, and nothing waits for it."""
     processes = Busy()
-    owner = Caller(name="owner", rights=ALL_RIGHTS, trusted=True, request_id="1")
-    batches = Watcher(cast("Processes", processes), owner, 0, quiet=DEADLINE).batches()
+    batches = watcher_of(processes).batches()
     first = await anext(batches)
     for _ in range(100):
         processes.change("a", "b")
@@ -263,14 +267,24 @@ async def test_a_slow_watcher_gets_each_process_once_as_it_then_is() -> None:
     assert [process.process_id for process in second.put] == ["a", "b"]
 
 
+OWNER = Caller(name="owner", rights=ALL_RIGHTS, trusted=True, request_id="1")
+
+
+def watcher_of(processes: object) -> Watcher:
+    """A reader that knows nothing yet."""
+    interest = Interest(caller=OWNER)
+    return Watcher(cast("Processes", processes), interest, None, incarnation=bytes(16), quiet=DEADLINE)
+
+
 class Busy:
     """As much of ``Processes`` as a watcher asks for; its processes change and change."""
 
     def __init__(self) -> None:
         self.changes: Changes[Listed] = Changes()
+        self.ends = Ends()
 
     def find(self, process_id: str) -> SimpleNamespace:
-        return SimpleNamespace(process_id=process_id)
+        return SimpleNamespace(process_id=process_id, exit=None)
 
     def change(self, *names: str) -> None:
         for name in names:
@@ -281,7 +295,7 @@ def test_many_events_come_in_messages_that_every_client_takes() -> None:
     """4 MiB is what a gRPC client takes unless told otherwise. White box: so many processes take too long to start."""
     gone = tuple(str(uuid.UUID(int=number)) for number in range(60_000))
 
-    messages = list(_in_messages(WatchBatch(1, removed=gone)))
+    messages = list(_in_messages(WatchBatch(WatchCursor(bytes(16), 1, 0), removed=gone)))
 
     assert [event.removed for events, _ in messages for event in events] == list(gone)
     assert all(sum(event.ByteSize() for event in events) < 2 << 20 for events, _ in messages)
@@ -293,6 +307,7 @@ class Forgetful:
 
     def __init__(self) -> None:
         self.changes: Changes[Listed] = Changes()
+        self.ends = Ends()
 
     def find(self, _process_id: str) -> None:
         return None
@@ -306,9 +321,7 @@ async def test_a_watcher_that_slept_through_too_many_removals_starts_anew() -> N
     """Which ones they were is no longer known: it is told to forget everything, and when it has all of it again."""
     processes = Forgetful()
     processes.forget("known")
-    owner = Caller(name="owner", rights=ALL_RIGHTS, trusted=True, request_id="1")
-    watcher = Watcher(cast("Processes", processes), owner, 0, quiet=DEADLINE)
-    batches = watcher.batches()
+    batches = watcher_of(processes).batches()
     first = await anext(batches)
     for number in range(10_002):
         processes.forget(str(number))

@@ -10,16 +10,23 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from guyline.agent.v1.process_pb2 import IdempotencyKey
+from guyline.agent.v1.process_pb2 import IdempotencyKey, TerminalSize
 from guyline.agent.v1.process_service_pb2 import (
     AttachRequest,
+    CloseInputRequest,
     GetOutputRequest,
+    ProcessFilter,
+    ProcessServiceCancelRequest,
+    ProcessServiceListRequest,
+    ProcessServiceRemoveRequest,
     ProcessServiceWaitRequest,
     ProcessServiceWatchRequest,
+    ResizeRequest,
     RunRequest,
     SignalRequest,
     StartRequest,
     WaitCondition,
+    WriteInputRequest,
 )
 from tests.agentd.process.process_parts import Refusal, new_key, refusal, run, seconds, started, to_start
 from tests.agentd.process.waiting_parts import EXIT, file, pattern, port, to_wait
@@ -66,7 +73,12 @@ WRONG_STARTS: dict[str, tuple[StartRequest, str]] = {
     "an unknown output mode": (StartRequest(command="true", output_mode=99), "output_mode"),  # type: ignore[arg-type]  # on purpose
     "an unknown when_full": (StartRequest(command="true", when_full=-1), "when_full"),  # type: ignore[arg-type]  # on purpose
     "too little kept": (StartRequest(command="true", kept_bytes=MIB - 1), "kept_bytes"),
-    "more kept than the quota": (StartRequest(command="true", kept_bytes=1024 * MIB + 1), "kept_bytes"),
+    "a label without a name": (StartRequest(command="true", labels={"": "x"}), "labels"),
+    "a label's name too long": (StartRequest(command="true", labels={"ü" * 32: "x"}), "labels"),
+    "NUL in a label's name": (StartRequest(command="true", labels={"a\0": "x"}), "labels"),
+    "a label too long": (StartRequest(command="true", labels={"a": "x" * 256}), "labels['a']"),
+    "NUL in a label": (StartRequest(command="true", labels={"a": "\0"}), "labels['a']"),
+    "too many labels": (StartRequest(command="true", labels={f"l{i}": "" for i in range(33)}), "labels"),
     "an empty key": (keyed(created_at=NOW), "key.value"),
     "a key too long": (keyed(value="k" * 201, created_at=NOW), "key.value"),
     "NUL in a key": (keyed(value="k\0", created_at=NOW), "key.value"),
@@ -145,8 +157,14 @@ def calls(agent: RunningAgent) -> dict[type[Message], Callable[[Any], Any]]:
         AttachRequest: stub.Attach,
         GetOutputRequest: stub.GetOutput,
         SignalRequest: stub.Signal,
+        ProcessServiceListRequest: stub.List,
         ProcessServiceWatchRequest: stub.Watch,
         ProcessServiceWaitRequest: stub.Wait,
+        ProcessServiceCancelRequest: stub.Cancel,
+        ProcessServiceRemoveRequest: stub.Remove,
+        WriteInputRequest: stub.WriteInput,
+        CloseInputRequest: stub.CloseInput,
+        ResizeRequest: stub.Resize,
     }
 
 
@@ -165,9 +183,11 @@ def blank(kind: type[Message], process_id: str) -> Any:
         return RunRequest(start=to_start("true"))
     if kind is StartRequest:
         return to_start("true")
+    if kind is ResizeRequest:
+        return ResizeRequest(process_id=process_id, size=TerminalSize(columns=80, rows=24))
     if kind is ProcessServiceWaitRequest:
         return to_wait(process_id, EXIT)
-    return ProcessServiceWatchRequest() if kind is ProcessServiceWatchRequest else kind(process_id=process_id)
+    return kind() if kind in OF_ALL else kind(process_id=process_id)
 
 
 def put(request: Any, path: str, value: Any) -> None:
@@ -181,11 +201,24 @@ def put(request: Any, path: str, value: Any) -> None:
         setattr(request, name, value)
 
 
-KINDS: list[type[Message]] = [StartRequest, RunRequest, AttachRequest, SignalRequest, ProcessServiceWatchRequest]
-KINDS += [ProcessServiceWaitRequest]
-KINDS += [GetOutputRequest]
+OF_ALL: list[type[Message]] = [ProcessServiceListRequest, ProcessServiceWatchRequest]
+"""Those that name no process."""
+KINDS: list[type[Message]] = [
+    StartRequest,
+    RunRequest,
+    AttachRequest,
+    SignalRequest,
+    ProcessServiceCancelRequest,
+    ProcessServiceRemoveRequest,
+    ProcessServiceWaitRequest,
+    GetOutputRequest,
+    WriteInputRequest,
+    CloseInputRequest,
+    ResizeRequest,
+    *OF_ALL,
+]
 EVERY_FIELD = [(kind, path, each) for kind in KINDS for path, each in fields_of(kind.DESCRIPTOR)]
-ENUMS = [(kind, path) for kind, path, each in EVERY_FIELD if each.enum_type]
+ENUMS = [(kind, path) for kind, path, each in EVERY_FIELD if each.enum_type and not each.is_repeated]
 DURATIONS = [
     (kind, path)
     for kind, path, each in EVERY_FIELD
@@ -338,7 +371,44 @@ async def test_a_signal_is_a_number_from_1_to_64(shared_agent: RunningAgent, num
     assert_invalid(refused, "signal")
 
 
-GARBAGE = [b"x", b"\0" * 25, b"\2" + b"\0" * 24, b"x" * 64, b"x" * 10_000]
+def filtered(**fields: Any) -> ProcessServiceListRequest:
+    return ProcessServiceListRequest(filter=ProcessFilter(**fields))
+
+
+WRONG_LISTS: dict[str, tuple[ProcessServiceListRequest, str]] = {
+    "too large a page": (ProcessServiceListRequest(page_size=1001), "page_size"),
+    "garbage for a page": (ProcessServiceListRequest(page_token=b"x"), "page_token"),
+    "a token of another version": (ProcessServiceListRequest(page_token=b"\2" + bytes(21)), "page_token"),
+    "a state that is never sent": (filtered(states=[0]), "filter.states[0]"),
+    "an unknown state": (filtered(states=[1, 9]), "filter.states[1]"),
+    "a label too long": (filtered(labels={"a": "x" * 256}), "filter.labels['a']"),
+    "too many labels": (filtered(labels={f"l{i}": "" for i in range(33)}), "filter.labels"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LISTS)
+async def test_each_wrong_field_of_a_list_is_named(shared_agent: RunningAgent, case: str) -> None:
+    """A filter that was misunderstood would show the wrong processes."""
+    request, field = WRONG_LISTS[case]
+
+    assert_invalid(await refusal(shared_agent.processes.List(request)), field)
+
+
+async def test_the_labels_of_a_watch_have_the_same_bounds(shared_agent: RunningAgent) -> None:
+    """What no process can have, nobody need wait for."""
+    request = ProcessServiceWatchRequest(labels={"": "x"})
+
+    assert_invalid(await refusal(shared_agent.processes.Watch(request)), "labels")
+
+
+async def test_a_cancel_names_something(shared_agent: RunningAgent) -> None:
+    """A process, or the key of a start; one of the two."""
+    refused = await refusal(shared_agent.processes.Cancel(ProcessServiceCancelRequest()))
+
+    assert_invalid(refused, "process_id")
+
+
+GARBAGE = [b"x", b"\0" * 25, b"\2" + b"\0" * 24, b"\0" * 33, b"x" * 64, b"x" * 10_000]
 
 
 @pytest.mark.parametrize("cursor", GARBAGE, ids=range(len(GARBAGE)))

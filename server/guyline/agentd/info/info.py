@@ -25,6 +25,10 @@ class Limits:
     max_request_bytes: int
     max_chunk_bytes: int
     shutdown_grace: float
+    max_chat_processes: int
+    max_followers: int
+    input_bytes: int
+    input_quota_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,11 @@ class FilePool:
             if len(self._free) == self._capacity:
                 path.unlink()
                 return
-            file = open_private(path)
+            try:
+                file = open_private(path)
+            except OSError:  # as when no descriptor is left, which a removal does without
+                path.unlink()
+                return
             try:
                 os.ftruncate(file, 0)  # before the rename: whatever is in stock is empty, even after a crash
             finally:

@@ -155,6 +155,18 @@ class KeeperClient:
             raise result
         return result
 
+    async def fence(self, process_id: str, info: str) -> None:
+        """Has it recorded that a start was canceled before it came. Once this returns it survives the whole agent.
+
+        Raises:
+            KeeperGone: It may or may not have been recorded.
+        """
+        self.entries[process_id] = Entry(process_id, info)
+        answer: asyncio.Future[Spawned | OSError] = asyncio.get_running_loop().create_future()
+        self._starts[process_id] = answer
+        self._send(m.Fence(process_id, info))
+        await asyncio.shield(answer)
+
     async def signal(self, process_id: str, number: int, cause: str) -> int:
         """Signals the command's process group; returns zero or the errno (ESRCH: the command itself has ended).
 

@@ -75,13 +75,14 @@ class Commands:
     def handle(self, message: m.Message) -> bool:
         """Does what the worker asks about a command that was started; returns whether it was something of the kind."""
         match message:
+            case m.Fence():
+                self.fence(message)
             case m.Note():
                 self.note(message)
             case m.Signal():
                 self.signal(message)
             case m.Release(process_ids):
-                for process_id in process_ids:
-                    self.release(process_id)
+                self.release(process_ids)
             case m.LetGo():
                 self.let_go(message)
             case m.Forget(process_id):
@@ -89,6 +90,13 @@ class Commands:
             case _:
                 return False
         return True
+
+    def fence(self, request: m.Fence) -> None:
+        """Records a start that will never be, as one that has failed."""
+        entry = self.entries.setdefault(request.process_id, Entry(request.process_id, request.info))
+        entry.errno = errno.ECANCELED
+        self._log.append("entry", entry.to_json())  # one record: half of it would be a start whose end is unknown
+        self._answer(entry)
 
     def signal(self, request: m.Signal) -> None:
         """Sends a signal to the command's group, unless it has been reaped: its number may by then be another's."""
@@ -115,8 +123,8 @@ class Commands:
             entry.note = request.note
             self._log.append("note", entry.process_id, entry.note)
 
-    def release(self, process_id: str) -> None:
-        if entry := self.entries.get(process_id):
+    def release(self, process_ids: list[str]) -> None:
+        for entry in filter(None, map(self.entries.get, process_ids)):
             entry.released = True
             self._drop_descriptors(entry)
 
@@ -206,10 +214,9 @@ class Commands:
         return was_killed and not entry.asked and self._oom.has_killed(zombie.si_pid)
 
     def _ended(self, entry: Entry, exit_: Exit) -> None:
-        entry.exit = exit_
-        self._log.append("exit", entry.process_id, exit_)
+        entry.exit = self._log.append_exit(entry.process_id, exit_)
         self._drop_descriptors(entry)
-        self._tell(m.Exited(entry.process_id, list(exit_)))
+        self._tell(m.Exited(entry.process_id, list(entry.exit)))
 
     @staticmethod
     def _drop_descriptors(entry: Entry) -> None:

@@ -296,11 +296,12 @@ def load(config: Config) -> tuple[str, list[Entry], RecordLog]:
     path = Path(config.state_dir, RECORDS)
     history = RecordLog.load(path)
     store_id = history.store_id or _new_id()
-    log = RecordLog(path, store_id=store_id)
     if config.table is None:
         entries = list(history.entries.values())
     else:
         entries = _taken_over(config.table, history.entries, is_child=config.is_upgrade)
+    ends = max([history.ends, *(entry.exit.order for entry in entries if entry.exit)])  # the log may be behind
+    log = RecordLog(path, store_id=store_id, ends=ends)
     _settle(entries, log, why=AGENT_LOST if config.table is None else KEEPER_LOST)
     if log.wants_rewrite or config.table is not None:
         log.rewrite(entries)
@@ -328,8 +329,7 @@ def _settle(entries: list[Entry], log: RecordLog, *, why: str) -> None:
     for entry in entries:
         was_lost = why == AGENT_LOST or entry.pid is None
         if entry.exit is None and entry.errno is None and was_lost:
-            entry.exit = Exit(ended_at=time.time(), unknown=why)
-            log.append("exit", entry.process_id, entry.exit)
+            entry.exit = log.append_exit(entry.process_id, Exit(ended_at=time.time(), unknown=why))
 
 
 def _new_id() -> str:

@@ -53,6 +53,13 @@ class Start(NamedTuple):
     setup: dict[str, Any]  # as ``setup.Setup.to_json``
 
 
+class Fence(NamedTuple):
+    """Asks that a start be recorded as one that was canceled before it came. Answered by ``Failed``, ECANCELED."""
+
+    process_id: str
+    info: str  # as of a start
+
+
 class Note(NamedTuple):
     """Replaces the worker's note on a process."""
 
@@ -163,14 +170,14 @@ class Stop(NamedTuple):
 
 
 Message = (
-    Start | Note | Signal | Release | LetGo | Forget | Ready | Upgrade
+    Start | Fence | Note | Signal | Release | LetGo | Forget | Ready | Upgrade
     | Welcome | Descriptors | HandedOver | Started | Failed | Exited | Signalled | ShutDown | Stop
 )  # fmt: skip
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Start, Note, Signal, Release, LetGo, Forget, Ready, Upgrade,
+        Start, Fence, Note, Signal, Release, LetGo, Forget, Ready, Upgrade,
         Welcome, Descriptors, HandedOver, Started, Failed, Exited, Signalled, ShutDown, Stop,
     )
 }  # fmt: skip

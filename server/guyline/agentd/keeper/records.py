@@ -14,7 +14,7 @@ from zlib import crc32
 
 from guyline.agentd.keeper.table import Entry, Exit
 
-VERSION = 1
+VERSION = 2
 """Of each record. An older keeper refuses a log with a newer one."""
 
 
@@ -48,6 +48,7 @@ class History:
 
     def __init__(self, records: Iterable[list[Any]]) -> None:
         self.store_id = ""
+        self.ends = 0  # how many there were, as far as they were counted
         self.entries: dict[str, Entry] = {}
         for kind, *fields in records:
             apply = getattr(self, f"_on_{kind}", None)
@@ -57,6 +58,9 @@ class History:
     def _on_store(self, store_id: str) -> None:
         self.store_id = store_id
 
+    def _on_ends(self, count: int) -> None:
+        self.ends = max(self.ends, count)
+
     def _on_start(self, process_id: str, info: str) -> None:
         self.entries[process_id] = Entry(process_id, info)
 
@@ -64,6 +68,8 @@ class History:
         entry = Entry.from_json(fields)
         entry.kept.clear()
         self.entries[entry.process_id] = entry
+        if entry.exit:
+            self._on_ends(entry.exit.order)
 
     def _on_spawned(self, process_id: str, pid: int, start_ticks: int, started_at: float) -> None:
         if entry := self.entries.get(process_id):
@@ -78,8 +84,10 @@ class History:
             entry.note = note
 
     def _on_exit(self, process_id: str, fields: list[Any]) -> None:
+        exit_ = Exit.from_json(fields)
+        self._on_ends(exit_.order)
         if (entry := self.entries.get(process_id)) and entry.exit is None:
-            entry.exit = Exit.from_json(fields)
+            entry.exit = exit_
 
     def _on_forget(self, process_id: str) -> None:
         self.entries.pop(process_id, None)
@@ -95,9 +103,10 @@ class RecordLog:
     COMPACT_AT_BYTES = 4 << 20
     """A rewrite pays from here on, once the log has doubled since the last one."""
 
-    def __init__(self, path: Path, *, store_id: str) -> None:
+    def __init__(self, path: Path, *, store_id: str, ends: int = 0) -> None:
         self.path = path
         self.store_id = store_id
+        self._ends = ends  # how many there were: their numbers go on, also when the processes are long forgotten
         self.behind = False
         self._file = self._open()
         self._size = os.fstat(self._file).st_size
@@ -123,6 +132,13 @@ class RecordLog:
         """Writes one record, which then survives this process."""
         self._append(to_line(*record))
 
+    def append_exit(self, process_id: str, exit_: Exit) -> Exit:
+        """Writes how a process ended; returns it with its number among the ends of this store."""
+        self._ends += 1
+        numbered = exit_._replace(order=self._ends)
+        self.append("exit", process_id, numbered)
+        return numbered
+
     @property
     def wants_rewrite(self) -> bool:
         return self.behind or self._size > max(self.COMPACT_AT_BYTES, 2 * self._rewritten_at)
@@ -130,7 +146,8 @@ class RecordLog:
     def rewrite(self, entries: Iterable[Entry]) -> None:
         """Replaces the log by one that holds these entries and nothing else. If that fails the old one stays."""
         fresh = self.path.with_suffix(".new")
-        lines = [to_line("store", self.store_id), *(to_line("entry", entry.to_json()) for entry in entries)]
+        lines = [to_line("store", self.store_id), to_line("ends", self._ends)]
+        lines += (to_line("entry", entry.to_json()) for entry in entries)
         try:
             fresh.write_bytes(b"".join(lines))
             fresh.chmod(0o600)

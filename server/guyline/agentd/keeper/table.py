@@ -28,6 +28,7 @@ class Exit(NamedTuple):
     oom_killed: bool = False
     left_in: tuple[str, ...] = ()  # "group", "session": where descendants were left over
     asked: Asked | None = None
+    order: int = 0  # which of the ends of this store it is, from 1
 
     @classmethod
     def from_json(cls, fields: list[Any]) -> "Exit":

@@ -73,7 +73,6 @@ class Assembler:
     def _output(self, process: Process, ends: Ends) -> Output:
         origin, gone = process.origin, process.note.output_gone
         if gone is not None:
-            process.is_listed = False
             return gone_output(process.process_id, gone)
         journal = self.journals.open(
             process.process_id,

@@ -30,6 +30,16 @@ class Census:
         """Its members, zombies too."""
         return {pid: self._everybody[pid] for pid in self._sessions.get(number, ())}
 
+    def led_by(self, number: int, start_ticks: int, *, with_session: bool) -> dict[int, proc.Stat]:
+        """The members of the group, or the session too, that this very process leads or has led, zombies too.
+
+        Nobody, if its number is another's by now.
+        """
+        leader = self.stat_of(number)
+        if leader and leader.start_ticks != start_ticks:
+            return {}
+        return self.in_group(number) | (self.in_session(number) if with_session else {})
+
 
 class CensusTaker:
     """Takes one census after the other while somebody asks.

@@ -29,7 +29,7 @@ class Changes(Generic[K]):
     """
 
     def __init__(self) -> None:
-        self._position = 0
+        self.position = 0  # of the last change
         self._changed: OrderedDict[K, int] = OrderedDict()
         self._removed: OrderedDict[K, int] = OrderedDict()
         self._forgotten = 0  # the position up to which removals are no longer known
@@ -48,10 +48,10 @@ class Changes(Generic[K]):
 
     def since(self, position: int) -> Since[K]:
         """All that changed after ``position``, each key once."""
-        reset = 0 < position < self._forgotten or position > self._position
+        reset = 0 < position < self._forgotten or position > self.position
         after = 0 if reset else position
         removed = () if after == 0 else _after(self._removed, after)
-        return Since(self._position, reset, _after(self._changed, after), removed)
+        return Since(self.position, reset, _after(self._changed, after), removed)
 
     def subscribe(self) -> Bell:
         """A bell that rings with every change, until ``unsubscribe``."""
@@ -63,8 +63,8 @@ class Changes(Generic[K]):
         self._bells.discard(bell)
 
     def _note(self, where: "OrderedDict[K, int]", key: K) -> None:
-        self._position += 1
-        where[key] = self._position
+        self.position += 1
+        where[key] = self.position
         where.move_to_end(key)
         for bell in self._bells:
             bell.ring()

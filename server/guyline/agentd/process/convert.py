@@ -1,6 +1,6 @@
 """Between the wire and the domain: requests are parsed into values that cannot be wrong, processes are packed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -8,12 +8,15 @@ from guyline.agent.v1 import process_pb2 as pb
 from guyline.agent.v1 import process_service_pb2 as calls
 from guyline.agentd.journal.runs import Run, Stream
 from guyline.agentd.journal.times import Mark
-from guyline.agentd.process.exit import EndedBy, Exit, TimeLimit
+from guyline.agentd.process.errors import JournalQuota
+from guyline.agentd.process.exit import EndedBy, Exit, State, TimeLimit, state_of
 from guyline.agentd.process.input import InputMode
+from guyline.agentd.process.listing import Filter, Place, Query
 from guyline.agentd.process.problems import Problems
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import DEFAULT_GRACE, Key, StartSpec, TimeLimits
+from guyline.agentd.process.usage import Usage
 from guyline.agentd.system.terminal import Size
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.cursor import Cursor
@@ -25,6 +28,12 @@ MAX_DIRECTORY_BYTES = 4096
 MAX_KEY_BYTES = 200
 MAX_REDACTED = 64
 LEAST_KEPT_BYTES = 1 << 20
+MAX_LABELS = 32
+MAX_LABEL_NAME_BYTES = 63
+MAX_LABEL_BYTES = 255
+MAX_PAGE = 1000
+DEFAULT_MAX_ENDED = 10
+_ID_BYTES = 36
 _LISTED_CHARACTERS = 1024
 DEFAULT_KEEPALIVE = 15.0
 MAX_TERM_BYTES = 64
@@ -53,6 +62,11 @@ _INPUT_MODES = {
     InputMode.PIPE: pb.INPUT_MODE_PIPE,
     InputMode.TERMINAL: pb.INPUT_MODE_TERMINAL,
 }
+_STATES = {
+    State.RUNNING: pb.PROCESS_STATE_RUNNING,
+    State.EXITED: pb.PROCESS_STATE_EXITED,
+    State.UNKNOWN: pb.PROCESS_STATE_UNKNOWN,
+}
 _DESCENDANTS = {
     "group": pb.DESCENDANTS_GROUP,
     "session": pb.DESCENDANTS_SESSION,
@@ -72,6 +86,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
 
     Raises:
         InvalidInput: Says everything that is wrong.
+        JournalQuota: More output is to be kept than the agent keeps in all.
     """
     problems = Problems()
     _check_program(problems, request, path)
@@ -79,16 +94,17 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
     problems.check_text(f"{path}directory", request.directory, at_most=MAX_DIRECTORY_BYTES)
     problems.check_enum(f"{path}output_mode", request.output_mode, pb.OutputMode.values())
     problems.check_enum(f"{path}when_full", request.when_full, pb.WhenFull.values())
-    if request.kept_bytes and not LEAST_KEPT_BYTES <= request.kept_bytes <= most_kept_bytes:
-        problems.add(
-            f"{path}kept_bytes", f"{request.kept_bytes} is not between {LEAST_KEPT_BYTES} and {most_kept_bytes}"
-        )
-    key = _to_key(problems, request, path)
     terminal = _to_terminal(problems, request, path)
     time_limits = _to_time_limits(problems, request.time_limits, f"{path}time_limits.")
     if len(request.redact) > MAX_REDACTED:
         problems.add(f"{path}redact", f"has {len(request.redact)} names, at most {MAX_REDACTED} are allowed")
+    if 0 < request.kept_bytes < LEAST_KEPT_BYTES:
+        problems.add(f"{path}kept_bytes", f"{request.kept_bytes} is less than {LEAST_KEPT_BYTES}")
+    _check_labels(problems, f"{path}labels", request.labels)
+    key = _to_key(problems, request.key, f"{path}key") if request.HasField("key") else None
     problems.raise_if_any()
+    if request.kept_bytes > most_kept_bytes:
+        raise JournalQuota(f"{path}kept_bytes", request.kept_bytes, most_kept_bytes)
     return StartSpec(
         command=request.command,
         argv=tuple(request.argv),
@@ -104,6 +120,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
         term=request.terminal.term or DEFAULT_TERM,
         time_limits=time_limits,
         redact=tuple(request.redact),
+        labels=dict(request.labels),
     )
 
 
@@ -131,16 +148,63 @@ def _check_env(problems: Problems, request: calls.StartRequest, path: str) -> No
         )
 
 
-def _to_key(problems: Problems, request: calls.StartRequest, path: str) -> Key | None:
-    if not request.HasField("key"):
-        return None
-    value = request.key.value
-    problems.check_text(f"{path}key.value", value, at_most=MAX_KEY_BYTES)
-    if not value:
-        problems.add(f"{path}key.value", "is empty")
-    if not request.key.HasField("created_at"):
-        problems.add(f"{path}key.created_at", "is missing: the agent must know how old the key is")
-    return Key(value, to_moment(request.key.created_at))
+def _check_labels(problems: Problems, path: str, labels: Mapping[str, str]) -> None:
+    if len(labels) > MAX_LABELS:
+        problems.add(path, f"holds {len(labels)} labels, at most {MAX_LABELS} are allowed")
+    for name, value in labels.items():
+        if not name:
+            problems.add(path, "holds a label without a name")
+        problems.check_text(path, name, at_most=MAX_LABEL_NAME_BYTES)
+        problems.check_text(f"{path}[{name[:40]!r}]", value, at_most=MAX_LABEL_BYTES)
+
+
+def _to_key(problems: Problems, key: pb.IdempotencyKey, path: str) -> Key:
+    problems.check_text(f"{path}.value", key.value, at_most=MAX_KEY_BYTES)
+    if not key.value:
+        problems.add(f"{path}.value", "is empty")
+    if not key.HasField("created_at"):
+        problems.add(f"{path}.created_at", "is missing: the agent must know how old the key is")
+    return Key(key.value, to_moment(key.created_at))
+
+
+def to_key(key: pb.IdempotencyKey) -> Key:
+    """Raises InvalidInput."""
+    problems = Problems()
+    made = _to_key(problems, key, "key")
+    problems.raise_if_any()
+    return made
+
+
+def to_query(request: calls.ProcessServiceListRequest) -> Query:
+    """Which processes to list. Raises InvalidInput."""
+    problems = Problems()
+    wanted = request.filter
+    _check_labels(problems, "filter.labels", wanted.labels)
+    states = {number: state for state, number in _STATES.items()}
+    for index, state in enumerate(wanted.states):
+        problems.check_enum(f"filter.states[{index}]", state, states)
+    problems.check_text("filter.id_prefix", wanted.id_prefix, at_most=_ID_BYTES)
+    if request.page_size > MAX_PAGE:
+        problems.add("page_size", f"{request.page_size} is more than {MAX_PAGE}")
+    problems.raise_if_any()
+    return Query(
+        filter=Filter(
+            labels=dict(wanted.labels),
+            states=frozenset(states[state] for state in wanted.states),
+            id_prefix=wanted.id_prefix,
+        ),
+        max_ended=request.max_ended if request.HasField("max_ended") else DEFAULT_MAX_ENDED,
+        page_size=request.page_size or MAX_PAGE,
+        after=Place.from_bytes(request.page_token) if request.page_token else None,
+    )
+
+
+def to_label_filter(field: str, labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Labels that are asked for. Raises InvalidInput."""
+    problems = Problems()
+    _check_labels(problems, field, labels)
+    problems.raise_if_any()
+    return dict(labels)
 
 
 def _to_input_mode(request: calls.StartRequest) -> InputMode:
@@ -242,9 +306,13 @@ def _to_seconds(field: str, duration: Duration, *, least: float) -> float:
     return seconds
 
 
-def to_listed_process(process: Process) -> pb.Process:
-    """The same, short enough to stand among a thousand others."""
+def to_listed_process(process: Process, usage: Usage | None = None) -> pb.Process:
+    """The same, short enough to stand among a thousand others, with what it uses if that is known."""
     message = to_process(process)
+    if usage:
+        message.usage.CopyFrom(
+            pb.Usage(cpu=to_duration(usage.cpu), memory_bytes=usage.memory_bytes, processes=usage.processes)
+        )
     if len(message.command) + sum(map(len, message.argv)) > _LISTED_CHARACTERS:
         message.abridged = True
         message.command = message.command[:_LISTED_CHARACTERS]
@@ -266,7 +334,7 @@ def to_process(process: Process) -> pb.Process:
         pid=process.pid or 0,
         sequence=origin.sequence,
         started_at=to_timestamp(process.started_at),
-        time_limits=_to_limits(origin.time_limits),
+        labels=origin.labels,
     )
     refresh(message, process)
     return message
@@ -275,12 +343,7 @@ def to_process(process: Process) -> pb.Process:
 def refresh(message: pb.Process, process: Process) -> None:
     """Brings an earlier message of the process up to date."""
     journal = process.output.journal
-    message.state = _to_state(process.exit)
-    message.input.CopyFrom(to_input(process))
-    if process.terminal and (size := process.terminal.size):
-        message.terminal.CopyFrom(pb.TerminalSize(columns=size.columns, rows=size.rows))
-    if process.note.struck:
-        message.struck = _TIME_LIMITS[process.note.struck]
+    message.state = _STATES[state_of(process.exit)]
     message.when_full = pb.WHEN_FULL_PAUSE if process.is_paced else pb.WHEN_FULL_DROP_OLDEST
     message.output_bytes = journal.size
     message.kept_from = journal.kept_from
@@ -288,30 +351,6 @@ def refresh(message: pb.Process, process: Process) -> None:
     message.journal_degraded = journal.is_degraded
     if process.exit:
         message.exit.CopyFrom(to_exit(process.exit))
-
-
-def to_input(process: Process) -> pb.Input:
-    given = process.input
-    mode = _INPUT_MODES[process.origin.input_mode]
-    if given is None:
-        return pb.Input(mode=mode)
-    return pb.Input(mode=mode, next_offset=given.next_offset, passed_bytes=given.passed_bytes, is_open=given.is_open)
-
-
-def _to_limits(limits: TimeLimits) -> pb.TimeLimits | None:
-    if limits.timeout is None and limits.idle_timeout is None:
-        return None
-    return pb.TimeLimits(
-        timeout=to_duration(limits.timeout) if limits.timeout else None,
-        idle_timeout=to_duration(limits.idle_timeout) if limits.idle_timeout else None,
-        grace=to_duration(limits.grace),
-    )
-
-
-def _to_state(exit_: Exit | None) -> pb.ProcessState.ValueType:
-    if exit_ is None:
-        return pb.PROCESS_STATE_RUNNING
-    return pb.PROCESS_STATE_UNKNOWN if exit_.unknown else pb.PROCESS_STATE_EXITED
 
 
 def to_exit(exit_: Exit) -> pb.Exit:

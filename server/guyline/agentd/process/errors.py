@@ -227,6 +227,25 @@ class NoTerminal(WrongState):
         super().__init__(f"process {process_id!r} has no terminal (any more)", process_id=process_id)
 
 
+class StartCanceled(WrongState):
+    """The key's start was canceled before it came."""
+
+    reason = "START_CANCELED"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"what key {key!r} stands for was canceled before it was started; it will never run", key=key)
+
+
+class ProcessRunning(WrongState):
+    """It cannot be forgotten while it runs, or while something that it left behind prints."""
+
+    reason = "PROCESS_RUNNING"
+
+    def __init__(self, process_id: str, *, has_ended: bool) -> None:
+        what = "has ended, but a descendant holds its output open" if has_ended else "runs"
+        super().__init__(f"process {process_id!r} {what}; Cancel ends it", process_id=process_id)
+
+
 class TooManyProcesses(Exhausted):
     """As many processes as the settings allow are alive."""
 
@@ -234,7 +253,55 @@ class TooManyProcesses(Exhausted):
     retry_after = 1.0
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} processes are running, and the limit is {limit} (--max-processes)", limit=str(limit))
+        super().__init__(
+            f"{limit} processes are running, and the limit is {limit} (--max-processes)",
+            limit=str(limit),
+            setting="max_processes",
+        )
+
+
+class TooManyChatProcesses(Exhausted):
+    """As many processes as the settings allow to one chat are alive."""
+
+    reason = "TOO_MANY_PROCESSES"
+    retry_after = 1.0
+
+    def __init__(self, limit: int, chat_id: str) -> None:
+        super().__init__(
+            f"{limit} processes of chat {chat_id} are running, and the limit is {limit} (--max-chat-processes)",
+            limit=str(limit),
+            setting="max_chat_processes",
+            chat_id=chat_id,
+        )
+
+
+class TooManyFollowers(Exhausted):
+    """As many streams of output as the settings allow are open."""
+
+    reason = "TOO_MANY_FOLLOWERS"
+    retry_after = 1.0
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} streams of output are open, and the limit is {limit} (--max-followers); end some",
+            limit=str(limit),
+            setting="max_followers",
+        )
+
+
+class JournalQuota(Exhausted):
+    """More output is to be kept of one process than the agent keeps in all."""
+
+    reason = "JOURNAL_QUOTA"
+
+    def __init__(self, field: str, asked: int, limit: int) -> None:
+        super().__init__(
+            f"{field}: {asked} bytes are more than the agent keeps of all processes together, {limit} "
+            "(--journal-quota-bytes); ask for less",
+            field=field,
+            limit=str(limit),
+            setting="journal_quota_bytes",
+        )
 
 
 class SystemExhausted(Exhausted):

@@ -12,6 +12,14 @@ _TAKES_EFFECT_WITHIN = 10.0
 """Seconds after such a signal within which an exit is taken for its effect."""
 
 
+class State(enum.Enum):
+    """Where a process stands."""
+
+    RUNNING = "running"
+    EXITED = "exited"
+    UNKNOWN = "unknown"
+
+
 class EndedBy(enum.Enum):
     """Who brought the end about."""
 
@@ -45,6 +53,7 @@ class Exit:
     core_dumped: bool
     left_in: tuple[str, ...]  # "group", "session", "cgroup"
     time_limit: TimeLimit | None = None  # the one that brought it about
+    order: int = 0  # counts the ends of this store; 0: of an older Guyline, which did not count
 
     @classmethod
     def of(cls, seen: table.Exit) -> Self:
@@ -62,7 +71,15 @@ class Exit:
             peak_memory_bytes=seen.peak_memory_bytes,
             core_dumped=seen.core_dumped,
             left_in=seen.left_in,
+            order=seen.order,
         )
+
+
+def state_of(exit_: Exit | None) -> State:
+    """Where a process with this end, or none, stands."""
+    if exit_ is None:
+        return State.RUNNING
+    return State.UNKNOWN if exit_.unknown else State.EXITED
 
 
 _LIMITS = {limit.value: limit for limit in TimeLimit}

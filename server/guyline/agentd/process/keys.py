@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from guyline.agentd.process.clock import Clock
 from guyline.agentd.process.errors import KeyConflict, KeyExpired
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.spec import Key
@@ -19,55 +20,89 @@ Outcome = Process | GuylineError
 
 @dataclass
 class Use:
-    """One start under a key: under way, done, or failed."""
+    """One start under a key: under way, done, or failed; or what stands for a start that was canceled."""
 
-    fingerprint: str
+    fingerprint: str  # empty: whatever is started under the key, it is this that came first
     process_id: str
     created_at: float  # the key's, seconds since the epoch
     outcome: "asyncio.Future[Process] | Outcome"
+    kept_until: float = 0.0  # steady seconds; set by ``Keys.put``
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is certain that no process came of it."""
+        if isinstance(self.outcome, asyncio.Future):
+            return self.outcome.done()  # a start that has succeeded leaves its process here
+        return not isinstance(self.outcome, Process)
+
+    async def process(self) -> Process:
+        """Waits for a start that is under way. Cancelling is safe.
+
+        Raises:
+            GuylineError: What the start failed with.
+        """
+        if isinstance(self.outcome, asyncio.Future):
+            return await asyncio.shield(self.outcome)
+        if isinstance(self.outcome, Process):
+            return self.outcome
+        raise self.outcome
 
 
 class Keys:
-    """The keys that were used, for as long as they are remembered."""
+    """The keys that were used, for as long as they are remembered.
 
-    def __init__(self, *, retention: float) -> None:
+    A key is forgotten once it would be refused for its age, and has really been kept for so long: the wall clock, by
+    which its age counts, may jump ahead and come back.
+    """
+
+    def __init__(self, *, retention: float, clock: Clock = Clock()) -> None:  # noqa: B008 - immutable
         self.retention = retention  # seconds
+        self._clock = clock
         self._uses: dict[Scope, Use] = {}
 
-    def find(self, chat_id: str | None, key: Key, fingerprint: str, *, now: float) -> Use | None:
-        """The start that the key was used for.
+    def __len__(self) -> int:
+        return len(self._uses)
+
+    def find(self, chat_id: str | None, key: Key, fingerprint: str | None) -> Use | None:
+        """The start that the key was used for. None as the fingerprint: whichever it was.
 
         Raises:
             KeyConflict: It was another start.
             KeyExpired: The key is of an age of which nobody can say whether it was used.
         """
-        use = self._uses.get((chat_id or "", key.value))
+        use = self.get(chat_id, key.value)
         if use is None:
-            age = now - key.created_at
+            age = self._clock.wall() - key.created_at
             if not -AHEAD <= age <= self.retention:
                 raise KeyExpired(key.value, age, self.retention)
             return None
-        if use.fingerprint != fingerprint:
+        if use.fingerprint and fingerprint is not None and use.fingerprint != fingerprint:
             raise KeyConflict(key.value)
         return use
 
+    def get(self, chat_id: str | None, key: str) -> Use | None:
+        return self._uses.get((chat_id or "", key))
+
     def put(self, chat_id: str | None, key: str, use: Use) -> None:
+        left = use.created_at + self.retention + AHEAD - self._clock.wall()
+        use.kept_until = self._clock.steady() + max(0.0, left)
         self._uses[chat_id or "", key] = use
 
     def remove(self, chat_id: str | None, key: str) -> None:
         self._uses.pop((chat_id or "", key), None)
 
-    def expire_failures(self, *, now: float) -> list[str]:
+    def expire_failures(self) -> list[str]:
         """Forgets the failed starts whose keys have expired; returns their ids. (Processes have their own time.)"""
-        expired = {
-            scope: use
-            for scope, use in self._uses.items()
-            if not isinstance(use.outcome, Process) and self.is_expired(use.created_at, now=now)
-        }
+        expired = {scope: use for scope, use in self._uses.items() if use.has_failed and self._has_expired(use)}
         for scope in expired:
             del self._uses[scope]
         return [use.process_id for use in expired.values()]
 
-    def is_expired(self, created_at: float, *, now: float) -> bool:
-        """Whether a key of this age would be refused anyway, so that it need not be remembered."""
-        return now > created_at + self.retention + AHEAD
+    def is_expired(self, chat_id: str | None, key: str) -> bool:
+        """Whether the key would be refused anyway, so that its use need not be remembered."""
+        use = self.get(chat_id, key)
+        return use is None or self._has_expired(use)
+
+    def _has_expired(self, use: Use) -> bool:
+        age = self._clock.wall() - use.created_at
+        return age > self.retention + AHEAD and self._clock.steady() >= use.kept_until

@@ -57,12 +57,13 @@ class Note:
     input_over: tuple[int, int] | None = None  # it is closed: so many bytes were accepted, and passed on
     struck: TimeLimit | None = None  # a limit of time has struck
     quiet: list[Any] | None = None  # since when it has printed nothing; see ``limits.Quiet``
+    removed: bool = False  # it is listed no more: only its key keeps it known
 
     def to_json(self) -> str:
         ladder = self.ladder.to_json() if self.ladder else None
         struck = self.struck.value if self.struck else None
         fields = [self.journal.to_json(), ladder, self.pace_lost, self.output_gone]
-        later = [self.input_ends_at, self.input_over, struck, self.quiet]
+        later = [self.removed, self.input_ends_at, self.input_over, struck, self.quiet]
         return json.dumps([*fields, *later], separators=(",", ":"))
 
     @classmethod
@@ -70,7 +71,7 @@ class Note:
         if not text:
             return cls()
         journal, ladder, pace_lost, output_gone, *later = json.loads(text)
-        input_ends_at, input_over, struck, quiet = later or (None, None, None, None)
+        removed, input_ends_at, input_over, struck, quiet = later or (False, None, None, None, None)
         return cls(
             JournalNote.from_json(journal),
             Ladder(*ladder) if ladder else None,
@@ -80,6 +81,7 @@ class Note:
             tuple(input_over) if input_over else None,
             TimeLimit(struck) if struck else None,
             quiet,
+            removed,
         )
 
 
@@ -109,7 +111,9 @@ class Process:
         self.started_at = started_at
         self.exit: Exit | None = None
         self.version = 0
-        self.is_listed = True  # False once only its key keeps it known
+        self.is_listed = not note.removed  # False once only its key keeps it known
+        self.over_since = 0.0  # by the steady clock, set by `Processes` when it has ended
+        self.ended_at_change = 0  # the position in `Processes.changes` at which it ended; 0: it runs
         self.note = note
         self.output: Output  # set by whoever makes the process, right away: the two need each other
         self.input: Input | None = None  # as above

@@ -2,22 +2,19 @@
 
 import asyncio
 import itertools
-import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper import table
 from guyline.agentd.process.assembly import Assembler, DescriptorKeeper
+from guyline.agentd.process.canceling import Canceling
 from guyline.agentd.process.changes import Changes
-from guyline.agentd.process.errors import (
-    CommandNotRunnable,
-    KeeperLost,
-    ProcessNotFound,
-    TooManyProcesses,
-)
+from guyline.agentd.process.clock import Clock
+from guyline.agentd.process.ends import Ends
+from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, ProcessNotFound, ProcessRunning
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.input import InputRoom
 from guyline.agentd.process.keys import Keys, Outcome, Use
@@ -25,11 +22,13 @@ from guyline.agentd.process.limits import Limits
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.retention import Retention
+from guyline.agentd.process.room import Room, Seats
 from guyline.agentd.process.secrets import kept_secrets
 from guyline.agentd.process.signals import Signals
 from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting import Starter, spawn_failure
 from guyline.agentd.process.tasks import Tasks
+from guyline.agentd.process.usage import UsageReader
 from guyline.agentd.system.cgroup import Cgroup
 from guyline.agentd.view.redaction import Secrets
 from guyline.daemon.caller import Caller
@@ -45,6 +44,7 @@ class Keeper(DescriptorKeeper, Protocol):
     store_id: str
 
     async def signal(self, process_id: str, number: int, cause: str) -> int: ...
+    async def fence(self, process_id: str, info: str) -> None: ...
     def cgroup_of(self, process_id: str) -> Cgroup | None: ...
     def forget(self, process_id: str) -> None: ...
 
@@ -54,6 +54,8 @@ class Bounds:
     """How much, how many, how long."""
 
     max_processes: int
+    max_chat_processes: int
+    max_followers: int
     ended_retention: float  # seconds that an ended process and its output are kept
     pause_patience: float  # seconds that a paused process waits for its reader
     input_bytes: int  # that may wait for one process
@@ -68,15 +70,17 @@ class Started:
     attached: bool
 
 
-class Listed(NamedTuple):
-    """A process as ``changes`` knows it: its chat decides who hears of it, also once it is gone."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A process as ``changes`` knows it: its chat and labels decide who hears of it, also once it is gone."""
 
     process_id: str
     chat_id: str | None
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, process: Process) -> "Listed":
-        return cls(process.process_id, process.origin.chat_id)
+        return cls(process.process_id, process.origin.chat_id, process.origin.labels)
 
 
 class Processes:
@@ -97,10 +101,12 @@ class Processes:
         metrics: ProcessMetrics,
         boot_id: str,
         reach: FaultPoint,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = Clock(),  # noqa: B008 - immutable
     ) -> None:
         self.changes: Changes[Listed] = Changes()
+        self.ends = Ends()
         self.bounds = bounds
+        self.seats = Seats(most=bounds.max_followers)
         self._keeper = keeper
         self._journals = journals
         self._starter = starter
@@ -108,14 +114,17 @@ class Processes:
         self._tasks = tasks
         self._metrics = metrics
         self._reach = reach
-        self._clock = clock
         self._processes: dict[str, Process] = {}
         self._running: dict[str, Process] = {}
-        self._starting = 0
+        self._room = Room(most=bounds.max_processes, most_of_a_chat=bounds.max_chat_processes)
         self._is_closing = False
         self._sequence = itertools.count(1)
         self.signals = Signals(keeper=keeper, boot_id=boot_id, tasks=tasks)
-        self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock, reach=reach)
+        self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock.wall, reach=reach)
+        self.usage = UsageReader(self.signals.census, cgroup_of=keeper.cgroup_of)
+        self.canceling = Canceling(
+            keeper=keeper, keys=keys, signals=self.signals, boot_id=boot_id, tasks=tasks, clock=clock
+        )
         self._retention = Retention(
             self, journals=journals, keys=keys, ended_retention=bounds.ended_retention, clock=clock
         )
@@ -144,9 +153,10 @@ class Processes:
         self._sequence = itertools.count(1 + max((origin.sequence for origin in origins.values()), default=0))
         for process_id, entry in list(self._keeper.entries.items()):
             origin = origins[process_id]
-            if entry.errno is not None:
-                self._remember_failure(origin, entry.errno)
+            if origin.is_fence or entry.errno is not None:
+                self._remember_key(origin, spawn_failure(origin, entry.errno or 0))
             else:
+                self._room.take(origin.chat_id)
                 self._take_up(entry, origin)
         for name in self._journals.names_on_disk() - self._processes.keys():
             self._journals.remove(name)
@@ -170,9 +180,9 @@ class Processes:
             await asyncio.sleep(_LOOK_AGAIN)
 
     def get(self, process_id: str, caller: Caller) -> Process:
-        """Raises ProcessNotFound also for one that is another chat's."""
+        """Raises ProcessNotFound also for one that is another chat's, or that only its key keeps known."""
         process = self._processes.get(process_id)
-        if process is None or not caller.sees(process.origin.chat_id):
+        if process is None or not process.is_listed or not caller.sees(process.origin.chat_id):
             raise ProcessNotFound(process_id)
         return process
 
@@ -193,8 +203,8 @@ class Processes:
             GuylineError: It was not started; KeeperLost alone says that it may have been.
         """
         fingerprint = spec.fingerprint(self._keeper.store_id) if spec.key else ""
-        if spec.key and (use := self._keys.find(caller.chat_id, spec.key, fingerprint, now=self._clock())):
-            return Started(await _outcome(use), attached=True)
+        if spec.key and (use := self._keys.find(caller.chat_id, spec.key, fingerprint)):
+            return Started(await use.process(), attached=True)
         if self._is_closing:
             raise ShuttingDown
         process_id = str(uuid.uuid4())
@@ -207,12 +217,11 @@ class Processes:
     # Starting.
 
     async def _start(self, process_id: str, spec: StartSpec, chat_id: str | None, fingerprint: str) -> Process:
-        self._starting += 1
         try:
-            self._check_room()
-            entry, origin = await self._starter.spawn(
-                spec, process_id=process_id, sequence=next(self._sequence), chat_id=chat_id, fingerprint=fingerprint
-            )
+            with self._room.taken(chat_id):
+                entry, origin = await self._starter.spawn(
+                    spec, process_id=process_id, sequence=next(self._sequence), chat_id=chat_id, fingerprint=fingerprint
+                )
         except GuylineError as why:
             self._metrics.refused(why.reason)
             if spec.redact and not isinstance(why, KeeperLost):
@@ -220,20 +229,11 @@ class Processes:
             if spec.key and not isinstance(why, CommandNotRunnable | KeeperLost):
                 self._keys.remove(chat_id, spec.key.value)  # nothing was tried: the same key may try again
             raise
-        finally:
-            self._starting -= 1
         process = self._take_up(entry, origin)
         self._metrics.started()
         self._reach("start.taken_up")
         process.log.info("process started", pid=process.pid, directory=process.origin.directory)
         return process
-
-    def _check_room(self) -> None:
-        if len(self._running) + self._starting > self.bounds.max_processes:  # this one counts as starting
-            raise TooManyProcesses(self.bounds.max_processes)
-
-    def _remember_failure(self, origin: Origin, number: int) -> None:
-        self._remember_key(origin, spawn_failure(origin, number))
 
     def _remember_key(self, origin: Origin, outcome: Outcome) -> None:
         if origin.key:
@@ -246,6 +246,8 @@ class Processes:
         process = self._assembler.assemble(entry, origin)
         self._processes[process.process_id] = self._running[process.process_id] = process
         self._remember_key(origin, process)
+        if entry.exit:
+            self.ends.seen(entry.exit.order)
         if entry.exit and not process.output.is_open:
             process.was_over(entry.exit)
         process.resume()
@@ -259,15 +261,21 @@ class Processes:
     # What the keeper and the processes tell.
 
     def exited(self, process_id: str, exit_: table.Exit) -> None:
-        if process := self._processes.get(process_id):
+        process = self._processes.get(process_id)
+        if process is None or process.is_running:
+            self.ends.seen(exit_.order)
+        if process:
             process.ended(exit_)
 
     def _on_change(self, process: Process) -> None:
-        if not process.is_running:
-            self._running.pop(process.process_id, None)
-            self._limits.forget(process)
         if process.is_listed:
             self.changes.put(Listed.of(process))
+        if process.exit and self._running.pop(process.process_id, None):
+            process.over_since = self._retention.when_over(process.exit)
+            process.ended_at_change = self.changes.position
+            self.ends.settled(process.exit.order)
+            self._room.give_back(process.origin.chat_id)
+            self._limits.forget(process)
 
     # Time.
 
@@ -276,19 +284,33 @@ class Processes:
 
         One process a step, since freeing a large journal takes milliseconds.
         """
-        for process_id in self._keys.expire_failures(now=self._clock()):
+        for process_id in self._keys.expire_failures():
             self._keeper.forget(process_id)
         for process in [each for each in self if self._retention.is_old(each)]:
-            if process.is_listed:
-                self._unlist(process)
-            if self._retention.is_forgettable(process):
-                self._forget(process)
+            self._let_go(process)
             yield
+
+    def remove(self, process: Process) -> None:
+        """Forgets an ended process and its output; its key stays known.
+
+        Raises:
+            ProcessRunning: It runs, or what it left behind holds its output open.
+        """
+        if process.is_running or process.output.is_open:
+            raise ProcessRunning(process.process_id, has_ended=not process.is_running)
+        self._let_go(process)
+
+    def _let_go(self, process: Process) -> None:
+        if process.is_listed:
+            self._unlist(process)
+        if self._retention.is_forgettable(process):
+            self._forget(process)
 
     def _unlist(self, process: Process) -> None:
         process.is_listed = False
         if process.note.output_gone is None:
             self._retention.drop_output(process)
+        process.change_note(removed=True)
         self.changes.remove(Listed.of(process))
 
     def _forget(self, process: Process) -> None:
@@ -300,12 +322,3 @@ class Processes:
 
 def _is_untold(process: Process) -> bool:
     return process.is_running or process.output.is_followed
-
-
-async def _outcome(use: Use) -> Process:
-    outcome = use.outcome
-    if isinstance(outcome, asyncio.Future):
-        return await asyncio.shield(outcome)
-    if isinstance(outcome, Process):
-        return outcome
-    raise outcome

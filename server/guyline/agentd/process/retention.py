@@ -1,9 +1,11 @@
 """What is given up when: output for room, ended processes and keys for age."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from guyline.agentd.journal.gone import GoneJournal
 from guyline.agentd.journal.journals import Journals
+from guyline.agentd.process.clock import Clock
+from guyline.agentd.process.exit import Exit
 from guyline.agentd.process.keys import Keys
 from guyline.agentd.process.output import Output
 from guyline.agentd.process.process import Process
@@ -17,7 +19,7 @@ class Retention:
         journals: Says how much is held.
         keys: A process whose key is remembered is remembered with it.
         ended_retention: Seconds that an ended process is listed and its output kept.
-        clock: Seconds since the epoch.
+        clock: Ages count by the steady one: a wall clock that is set makes nothing old, and keeps nothing for ever.
     """
 
     def __init__(
@@ -27,7 +29,7 @@ class Retention:
         journals: Journals,
         keys: Keys,
         ended_retention: float,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._processes = processes
         self._journals = journals
@@ -58,12 +60,16 @@ class Retention:
         return (
             process.exit is not None
             and not process.output.is_open
-            and self._clock() - process.exit.ended_at > self._ended_retention
+            and self._clock.steady() - process.over_since > self._ended_retention
         )
+
+    def when_over(self, exit_: Exit) -> float:
+        """When it ended, by the steady clock. Asked once, as soon as the end is known to this worker."""
+        return self._clock.steady() - max(0.0, self._clock.wall() - exit_.ended_at)
 
     def is_forgettable(self, process: Process) -> bool:
         """Whether an old process need not be remembered for its key's sake either."""
-        return not process.origin.key or self._keys.is_expired(process.origin.key_created_at, now=self._clock())
+        return not process.origin.key or self._keys.is_expired(process.origin.chat_id, process.origin.key)
 
     def _cut_the_largest(self, excess: int) -> bool:
         largest = max(self._processes, key=lambda each: each.output.journal.kept_bytes).output.journal
@@ -83,5 +89,4 @@ def _is_over(process: Process) -> bool:
 
 
 def _order_of_leaving(process: Process) -> tuple[bool, float]:
-    assert process.exit
-    return process.origin.key is not None, process.exit.ended_at
+    return process.origin.key is not None, process.over_since

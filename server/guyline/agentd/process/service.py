@@ -1,8 +1,7 @@
 """``guyline.agent.v1.ProcessService``: unpack, ask the domain, pack."""
 
-import itertools
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,10 +16,10 @@ from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
 from guyline.agentd.process.service_end import EndCalls
 from guyline.agentd.process.service_input import InputCalls
+from guyline.agentd.process.service_list import ListCalls
 from guyline.agentd.process.service_view import ViewCalls
 from guyline.agentd.process.service_wait import WaitCalls
 from guyline.agentd.process.waiting import Waits
-from guyline.agentd.process.watch import WatchBatch, Watcher
 from guyline.daemon.logging import bind_to_call
 from guyline.rpc.caller import Context, caller_of
 from guyline.rpc.cursor import Cursor
@@ -28,10 +27,7 @@ from guyline.rpc.encoded import with_bytes
 from guyline.rpc.last import ends_with_last, last
 from guyline.rpc.moments import to_duration, to_moment
 from guyline.rpc.waiting import only_waits
-from guyline.stream.v1 import stream_pb2
 
-DEFAULT_MAX_ENDED = 10
-MOST_ENDED = 1000
 MOST_EVENTS_BYTES = 1 << 20
 """What one message of Watch holds: many a gRPC client takes no more than 4 MiB."""
 
@@ -63,7 +59,7 @@ class ProcessService(ProcessServiceServicer):
         self._processes = processes
         self._instance_id = instance_id
         self._defaults = defaults
-        self._incarnation = incarnation
+        self._lists = ListCalls(processes, incarnation=incarnation)
         self._views = ViewCalls(processes)
         self._waits = WaitCalls(processes, waits)
         self._inputs = InputCalls(processes)
@@ -83,54 +79,38 @@ class ProcessService(ProcessServiceServicer):
     @ends_with_last
     async def Run(self, request: pb.RunRequest, context: Context) -> AsyncIterator[pb.RunResponse]:
         keepalive, detach_after = convert.to_keepalive(request), convert.to_detach_after(request)
-        started = await self._start(request.start, context, path="start.", pause=True)
-        process = started.process
-        first = pb.RunResponse(
-            attached=started.attached,
-            instance_id=self._instance_id,
-            process=convert.to_process(process),  # made while the command runs: what is waited for is its end
-        )
-        follower = Follower(process, 0, quiet=keepalive, paces=True, times=request.times, detach_after=detach_after)
-        async with aclosing(follower.batches()) as batches:
-            async for batch in batches:
-                response = _fill(first, process, batch)
-                yield last(response) if batch.exit or batch.detached else response
-                first = pb.RunResponse()
+        with self._processes.seats.taken():
+            started = await self._start(request.start, context, path="start.", pause=True)
+            process = started.process
+            first = pb.RunResponse(
+                attached=started.attached,
+                instance_id=self._instance_id,
+                process=convert.to_process(process),  # made while the command runs: what is waited for is its end
+            )
+            follower = Follower(process, 0, quiet=keepalive, paces=True, times=request.times, detach_after=detach_after)
+            async with aclosing(follower.batches()) as batches:
+                async for batch in batches:
+                    response = _fill(first, process, batch)
+                    yield last(response) if batch.exit or batch.detached else response
+                    first = pb.RunResponse()
 
     async def Attach(self, request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
         process = self._processes.get(request.process_id, caller_of(context))
         bind_to_call(process_id=process.process_id)
-        async with aclosing(_follower(process, request).batches()) as batches:
-            async for batch in batches:
-                yield _fill(pb.AttachResponse(), process, batch)
+        with self._processes.seats.taken():
+            async with aclosing(_follower(process, request).batches()) as batches:
+                async for batch in batches:
+                    yield _fill(pb.AttachResponse(), process, batch)
 
     async def List(self, request: pb.ProcessServiceListRequest, context: Context) -> pb.ProcessServiceListResponse:
-        seen = sorted(self._processes.seen_by(caller_of(context)), key=lambda process: -process.origin.sequence)
-        running = [process for process in seen if process.is_running]
-        ended = [process for process in seen if not process.is_running]
-        at_most = min(request.max_ended, MOST_ENDED) if request.HasField("max_ended") else DEFAULT_MAX_ENDED
-        return pb.ProcessServiceListResponse(
-            processes=map(convert.to_listed_process, running + ended[:at_most]), ended_total=len(ended)
-        )
+        return await self._lists.list(request, context)
 
     async def Watch(
         self, request: pb.ProcessServiceWatchRequest, context: Context
     ) -> AsyncIterator[pb.ProcessServiceWatchResponse]:
-        quiet = convert.to_keepalive(request)
-        position = self._position(request.cursor)
-        watcher = Watcher(self._processes, caller_of(context), position, quiet=quiet)
-        async with aclosing(watcher.batches()) as batches:
-            async for batch in batches:
-                cursor = Cursor(self._incarnation, batch.position)
-                control = stream_pb2.StreamControl(cursor=cursor.to_bytes())
-                if batch.reset:
-                    yield pb.ProcessServiceWatchResponse(control=stream_pb2.StreamControl(reset=stream_pb2.Reset()))
-                if batch.synced:
-                    control.synced.SetInParent()
-                elif batch.is_empty:
-                    control.keep_alive.SetInParent()
-                for events, is_last in _in_messages(batch):
-                    yield pb.ProcessServiceWatchResponse(control=control if is_last else None, events=events)
+        async with aclosing(self._lists.watch(request, context)) as responses:
+            async for response in responses:
+                yield response
 
     async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
         process = self._processes.get(request.process_id, caller_of(context))
@@ -188,13 +168,6 @@ class ProcessService(ProcessServiceServicer):
         bind_to_call(process_id=started.process.process_id)
         return started
 
-    def _position(self, cursor: bytes) -> int | None:
-        """Where a watcher goes on: 0 from the start, None if its cursor is of an earlier worker."""
-        if not cursor:
-            return 0
-        given = Cursor.from_bytes(cursor)
-        return given.position if given.incarnation == self._incarnation else None
-
 
 def _follower(process: Process, request: pb.AttachRequest) -> Follower:
     quiet, detach_after = convert.to_keepalive(request), convert.to_detach_after(request)
@@ -218,21 +191,6 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
         times=request.times,
         detach_after=detach_after,
     )
-
-
-def _in_messages(batch: WatchBatch) -> Iterator[tuple[list[pb.ProcessEvent], bool]]:
-    """What each message holds, and whether it is the last one. A single event may be larger than the bound."""
-    put = (pb.ProcessEvent(put=convert.to_listed_process(process)) for process in batch.put)
-    removed = (pb.ProcessEvent(removed=process_id) for process_id in batch.removed)
-    events: list[pb.ProcessEvent] = []
-    size = 0
-    for event in itertools.chain(put, removed):
-        if events and size + event.ByteSize() > MOST_EVENTS_BYTES:
-            yield events, False
-            events, size = [], 0
-        events.append(event)
-        size += event.ByteSize()
-    yield events, True
 
 
 def _fill(response: Response, process: Process, batch: Batch) -> Response:

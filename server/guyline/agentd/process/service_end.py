@@ -1,9 +1,12 @@
 """The calls that end processes, and forget them."""
 
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.agentd.process import convert
+from guyline.agentd.process.canceling import DEFAULT_GRACE
 from guyline.agentd.process.processes import Processes
-from guyline.errors import MethodUnknown
-from guyline.rpc.caller import Context
+from guyline.daemon.logging import bind_to_call
+from guyline.errors import InvalidInput, Violation
+from guyline.rpc.caller import Context, caller_of
 
 
 class EndCalls:
@@ -15,11 +18,30 @@ class EndCalls:
     async def cancel(
         self, request: pb.ProcessServiceCancelRequest, context: Context
     ) -> pb.ProcessServiceCancelResponse:
-        del request, context
-        raise MethodUnknown("Cancel")
+        caller = caller_of(context)
+        target = request.WhichOneof("target")
+        process = self._processes.get(request.process_id, caller) if target == "process_id" else None
+        grace = convert.to_optional_seconds("grace", request.grace, is_set=request.HasField("grace"))
+        wait = convert.to_optional_seconds("wait", request.wait, is_set=request.HasField("wait"))
+        grace = DEFAULT_GRACE if grace is None else grace
+        canceling = self._processes.canceling
+        if process:
+            await canceling.end(process, grace=grace)
+        elif target == "key":
+            process = await canceling.end_start(convert.to_key(request.key), caller.chat_id, grace=grace)
+        else:
+            raise InvalidInput(Violation("process_id", "is missing; name a process here, or give the key of a start"))
+        if process is None:
+            return pb.ProcessServiceCancelResponse(fenced=True)
+        bind_to_call(process_id=process.process_id)
+        if wait is not None:
+            await self._processes.signals.wait_until_gone(process, to_all=True, at_most=wait)
+        return pb.ProcessServiceCancelResponse(process=convert.to_process(process))
 
     async def remove(
         self, request: pb.ProcessServiceRemoveRequest, context: Context
     ) -> pb.ProcessServiceRemoveResponse:
-        del request, context
-        raise MethodUnknown("Remove")
+        process = self._processes.get(request.process_id, caller_of(context))
+        bind_to_call(process_id=process.process_id)
+        self._processes.remove(process)
+        return pb.ProcessServiceRemoveResponse()

@@ -53,8 +53,8 @@ class Signals:
         self._keeper = keeper
         self._boot_id = boot_id
         self._tasks = tasks
-        self._census = CensusTaker(tasks=tasks)
         self._climbing: dict[str, asyncio.Task[None]] = {}
+        self.census = CensusTaker(tasks=tasks)
 
     async def send(self, process: Process, number: int, *, to_all: bool, cause: str = "caller") -> None:
         """Signals the command's group; with ``to_all`` its whole session and cgroup.
@@ -135,6 +135,13 @@ class Signals:
             process.change_note(ladder=ladder)
             self.resume_ladder(process)
 
+    def will_be_killed(self, process: Process, *, within: float) -> bool:
+        """Whether a ladder is about to kill all of it: it needs no further asking."""
+        ladder = process.note.ladder
+        return bool(
+            ladder and ladder.to_all and ladder.signal == signal.SIGKILL and ladder.next_at <= _boot_time() + within
+        )
+
     def resume_ladder(self, process: Process) -> None:
         """Goes on with the ladder that the process's note tells of, if there is one."""
         if climbing := self._climbing.pop(process.process_id, None):
@@ -166,11 +173,8 @@ class Signals:
         pid, exit_ = process.pid, process.exit
         if pid is None or (exit_ and not exit_.unknown and not exit_.left_in):
             return {}  # nobody was left: a group or session of that number is a stranger's
-        census = await self._census.take()
-        leader = census.stat_of(pid)
-        if leader and leader.start_ticks != process.start_ticks:
-            return {}
-        return census.in_group(pid) | (census.in_session(pid) if to_all else {})
+        census = await self.census.take()
+        return census.led_by(pid, process.start_ticks, with_session=to_all)
 
     def _kill_cgroup(self, process: Process) -> None:
         """Reaches also what forks faster than it can be listed."""

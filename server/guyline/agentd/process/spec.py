@@ -48,6 +48,7 @@ class StartSpec:
     term: str = ""  # of a terminal: what TERM is, unless ``env`` has it
     time_limits: TimeLimits = TimeLimits()
     redact: tuple[str, ...] = ()  # names of variables
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -82,6 +83,7 @@ class StartSpec:
             "terminal": self.terminal and [self.terminal, self.term],
             "time_limits": self.time_limits != TimeLimits() and list(vars(self.time_limits).values()),
             "redact": sorted(set(self.redact)),
+            "labels": sorted(self.labels.items()),
         }
 
 
@@ -108,6 +110,32 @@ class Origin:
     time_limits: TimeLimits = TimeLimits()
     redact: tuple[str, ...] = ()  # names of variables, whose values lie beside the journal
     began_at: float = 0.0  # by CLOCK_MONOTONIC, which stands still while the machine sleeps, and never jumps
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_fence(self) -> bool:
+        """Whether this stands for a start that was canceled before it came."""
+        return not self.argv
+
+    @classmethod
+    def of_fence(cls, key: Key, *, process_id: str, chat_id: str | None, created_at: float, boot_id: str) -> Self:
+        """What is remembered of a start that will never be."""
+        return cls(
+            process_id=process_id,
+            sequence=0,
+            command="",
+            argv=(),
+            directory="",
+            chat_id=chat_id,
+            background=False,
+            separate=False,
+            pause=False,
+            kept_bytes=0,
+            created_at=created_at,
+            boot_id=boot_id,
+            key=key.value,
+            key_created_at=key.created_at,
+        )
 
     def to_json(self) -> str:
         plain = {"input_mode": self.input_mode.value, "time_limits": vars(self.time_limits)}

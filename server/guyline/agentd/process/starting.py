@@ -12,7 +12,7 @@ from guyline.agentd.keeper.client import KeeperGone, Spawned
 from guyline.agentd.keeper.setup import Setup
 from guyline.agentd.process.channels import Channels
 from guyline.agentd.process.environment import Environment
-from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, SystemExhausted
+from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, StartCanceled, SystemExhausted
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.lookup import Found, Lookup
 from guyline.agentd.process.secrets import chosen
@@ -88,6 +88,7 @@ class Starter:
                 time_limits=spec.time_limits,
                 began_at=time.monotonic(),
                 redact=spec.redact,
+                labels=dict(spec.labels),
             )
             self._keep(process_id, secrets)
             with Channels.made(separate=spec.separate, input_mode=spec.input_mode, terminal=spec.terminal) as channels:
@@ -132,4 +133,7 @@ class Starter:
 
 def spawn_failure(origin: Origin, number: int) -> GuylineError:
     """What a caller is told of a spawn that failed with this errno."""
+    if origin.is_fence:
+        assert origin.key
+        return StartCanceled(origin.key)
     return SystemExhausted(number) if number in _EXHAUSTED else CommandNotRunnable(origin.argv[0], number)

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 _PART_BYTES = 4096
 _NANOSECONDS_A_TICK = 10**9 // os.sysconf("SC_CLK_TCK")
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds in a clock tick."""
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Stat(NamedTuple):
@@ -17,6 +20,8 @@ class Stat(NamedTuple):
     group: int
     session: int
     start_ticks: int  # clock ticks since boot: with the pid it names a process for good
+    cpu_ticks: int  # in user mode and in the kernel
+    resident_pages: int
 
 
 def stat_of(pid: int) -> Stat | None:
@@ -34,6 +39,8 @@ def stat_of(pid: int) -> Stat | None:
         group=int(fields[2]),
         session=int(fields[3]),
         start_ticks=int(fields[19]),
+        cpu_ticks=int(fields[11]) + int(fields[12]),
+        resident_pages=int(fields[21]),
     )
 
 
