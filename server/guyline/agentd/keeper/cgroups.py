@@ -4,7 +4,7 @@ import os
 from typing import Self
 
 from guyline.agentd.keeper import native_spawn
-from guyline.agentd.keeper.fork_spawn import clone_into
+from guyline.agentd.keeper.fork_spawn import demand_births_in
 from guyline.agentd.keeper.log import KeeperLog
 from guyline.agentd.system.cgroup import Cgroup, own_cgroup
 
@@ -121,7 +121,7 @@ def _try(folder: str) -> None:
     descriptor = _make(trial)
     try:
         os.stat(f"{trial.path}/cgroup.kill")  # noqa: PTH116 - Linux has it since 5.14
-        os.waitpid(clone_into(descriptor, then=lambda: os._exit(0)), 0)
+        demand_births_in(descriptor)
     finally:
         os.close(descriptor)
         trial.remove()

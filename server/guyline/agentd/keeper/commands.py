@@ -152,7 +152,8 @@ class Commands:
             )
         except (OSError, ValueError) as why:  # ValueError: a NUL where none can be, no set-up
             entry.errno = getattr(why, "errno", None) or errno.EINVAL
-            self._log.append("failed", entry.process_id, entry.errno)
+            entry.failed_part = getattr(why, "part", "")
+            self._log.append("failed", entry.process_id, entry.errno, entry.failed_part)
             self.cgroups.over(entry.process_id)
             return
         finally:
@@ -165,7 +166,7 @@ class Commands:
 
     def _answer(self, entry: Entry) -> None:
         if entry.pid is None:
-            self._tell(m.Failed(entry.process_id, entry.errno or errno.EINVAL))
+            self._tell(m.Failed(entry.process_id, entry.errno or errno.EINVAL, entry.failed_part))
         else:
             self._tell(m.Started(entry.process_id, entry.pid, entry.start_ticks, entry.started_at))
             if entry.exit:

@@ -129,6 +129,7 @@ class Failed(NamedTuple):
 
     process_id: str
     errno: int
+    part: str  # of the set-up, that failed; empty: something else did
 
 
 class Exited(NamedTuple):
