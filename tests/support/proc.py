@@ -187,6 +187,11 @@ async def dead(pid: int, seconds: float = DEADLINE) -> None:
         os.close(watch)
 
 
+def uid(pid: int) -> int:
+    """Whose it is."""
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
 def has_capability(number: int) -> bool:
     """Whether this process has a capability, by its number in linux/capability.h."""
     status = Path("/proc/self/status").read_text()

@@ -71,6 +71,7 @@ class KeeperClient:
         self.store_id = welcome.store_id
         self.worker_starts = welcome.worker_starts
         self.why_no_cgroups = welcome.why_no_cgroups  # empty: each command has one
+        self.why_no_limits = welcome.why_no_limits  # by the limit's field in ``setup.Setup``; empty: it can be set
         self._cgroups = welcome.cgroups
         self.keeper_pid = os.getppid()
         self._connection = connection

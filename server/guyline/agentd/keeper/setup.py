@@ -47,11 +47,6 @@ class Setup(NamedTuple):
             each is not None for each in (self.uid, self.gid, self.groups, self.umask, self.nice)
         )
 
-    @property
-    def limits_group(self) -> bool:
-        """Whether it asks for a limit on the command's cgroup."""
-        return bool(self.memory_bytes or self.cpus or self.pids)
-
     def to_json(self) -> dict[str, Any]:
         """Only what is set."""
         return {name: value for name, value in self._asdict().items() if value != self._field_defaults[name]}

@@ -8,6 +8,7 @@ from guyline.agent.v1 import process_pb2 as pb
 from guyline.agent.v1 import process_service_pb2 as calls
 from guyline.agentd.journal.runs import Run, Stream
 from guyline.agentd.journal.times import Mark
+from guyline.agentd.process.convert_privileges import to_privileges
 from guyline.agentd.process.exit import EndedBy, Exit
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.signals import Survivor
@@ -86,6 +87,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
             f"{path}kept_bytes", f"{request.kept_bytes} is not between {LEAST_KEPT_BYTES} and {most_kept_bytes}"
         )
     key = _to_key(problems, request, path)
+    privileges = to_privileges(request.privileges, f"{path}privileges.", problems.add)
     problems.raise_if_any()
     return StartSpec(
         command=request.command,
@@ -97,6 +99,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
         kept_bytes=request.kept_bytes or kept_bytes,
         background=request.background,
         key=key,
+        privileges=privileges,
     )
 
 
@@ -188,6 +191,7 @@ def to_process(process: Process) -> pb.Process:
         output_mode=pb.OUTPUT_MODE_SEPARATE if origin.separate else pb.OUTPUT_MODE_MERGED,
         pid=process.pid or 0,
         sequence=origin.sequence,
+        user=origin.user,
         started_at=to_timestamp(process.started_at),
     )
     refresh(message, process)

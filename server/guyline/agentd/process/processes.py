@@ -13,7 +13,6 @@ from guyline.agentd.journal.runs import Stream
 from guyline.agentd.keeper import table
 from guyline.agentd.process.changes import Changes
 from guyline.agentd.process.errors import (
-    CommandNotRunnable,
     KeeperLost,
     ProcessNotFound,
     TooManyProcesses,
@@ -27,7 +26,7 @@ from guyline.agentd.process.process import Note, Process
 from guyline.agentd.process.retention import Retention, gone_output
 from guyline.agentd.process.signals import Signals
 from guyline.agentd.process.spec import Origin, StartSpec
-from guyline.agentd.process.starting import Starter, spawn_failure
+from guyline.agentd.process.starting import LASTING_FAILURES, Starter, spawn_failure
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system.cgroup import Cgroup
 from guyline.daemon.caller import Caller
@@ -131,7 +130,7 @@ class Processes:
         for process_id, entry in list(self._keeper.entries.items()):
             origin = origins[process_id]
             if entry.errno is not None:
-                self._remember_failure(origin, entry.errno)
+                self._remember_failure(origin, entry.errno, entry.failed_part)
             else:
                 self._take_up(entry, origin)
         for name in self._journals.names_on_disk() - self._processes.keys():
@@ -196,7 +195,7 @@ class Processes:
             )
         except GuylineError as why:
             self._metrics.refused(why.reason)
-            if spec.key and not isinstance(why, CommandNotRunnable | KeeperLost):
+            if spec.key and not isinstance(why, (*LASTING_FAILURES, KeeperLost)):
                 self._keys.remove(chat_id, spec.key.value)  # nothing was tried: the same key may try again
             raise
         finally:
@@ -211,8 +210,8 @@ class Processes:
         if len(self._running) + self._starting > self.bounds.max_processes:  # this one counts as starting
             raise TooManyProcesses(self.bounds.max_processes)
 
-    def _remember_failure(self, origin: Origin, number: int) -> None:
-        self._remember_key(origin, spawn_failure(origin, number))
+    def _remember_failure(self, origin: Origin, number: int, part: str) -> None:
+        self._remember_key(origin, spawn_failure(origin, number, part))
 
     def _remember_key(self, origin: Origin, outcome: Outcome) -> None:
         if origin.key:

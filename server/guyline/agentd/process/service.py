@@ -10,7 +10,7 @@ from typing import TypeVar
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.agentd.process import convert
-from guyline.agentd.process.errors import DirectoryNotUsable
+from guyline.agentd.process.errors import DirectoryNotUsable, UserUnknown
 from guyline.agentd.process.follow import Batch, Follower
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
@@ -177,7 +177,7 @@ class ProcessService(ProcessServiceServicer):
         )
         try:
             started = await self._processes.start(spec, caller_of(context))
-        except DirectoryNotUsable as why:
+        except (DirectoryNotUsable, UserUnknown) as why:
             raise why.below(path) from why
         bind_to_call(process_id=started.process.process_id)
         return started

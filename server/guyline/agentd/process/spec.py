@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
+
+from guyline.agentd.process.privileges import AS_THE_AGENT, Privileges
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class StartSpec:
     kept_bytes: int
     background: bool = False
     key: Key | None = None
+    privileges: Privileges = AS_THE_AGENT
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -39,7 +42,10 @@ class StartSpec:
 
         How the output is kept is no part of it: Run and Start have different defaults, and may repeat each other.
         """
-        essence = [self.command, self.argv, self.directory, sorted(self.env.items()), self.separate, self.background]
+        essence: list[Any] = [self.command, self.argv, self.directory, sorted(self.env.items())]
+        essence += [self.separate, self.background]
+        if self.privileges != AS_THE_AGENT:
+            essence.append({"privileges": self.privileges.essence()})
         return hashlib.blake2b(json.dumps(essence).encode(), key=salt.encode(), digest_size=16).hexdigest()
 
 
@@ -62,6 +68,7 @@ class Origin:
     key: str | None = None
     key_created_at: float = 0.0
     fingerprint: str = ""
+    user: str = ""  # as asked for; empty: the agent's own
 
     def to_json(self) -> str:
         return json.dumps(vars(self), separators=(",", ":"))

@@ -9,14 +9,20 @@ from typing import Protocol, Self
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper import table
 from guyline.agentd.keeper.client import KeeperGone, Spawned
+from guyline.agentd.keeper.setup import Setup
 from guyline.agentd.process.environment import Environment
-from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, SystemExhausted
+from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, PrivilegeMissing, SystemExhausted
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.lookup import Found, Lookup
+from guyline.agentd.process.priority import Priority
+from guyline.agentd.process.privileges import setup_failure
 from guyline.agentd.process.spec import Origin, StartSpec
+from guyline.agentd.process.users import Users
 from guyline.errors import GuylineError
 
 _EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+LASTING_FAILURES = (CommandNotRunnable, PrivilegeMissing)
+"""Remembered for the start's key. Others may pass: the same key may try again."""
 _LEAST_PAUSED_BYTES = 16 << 20
 """With PAUSE at least so much is kept: what was sent but not received must still be there for the next connection."""
 
@@ -25,6 +31,9 @@ class SpawningKeeper(Protocol):
     """What a start asks of the keeper; see ``keeper.client.KeeperClient``."""
 
     entries: dict[str, table.Entry]
+
+    @property
+    def why_no_limits(self) -> Mapping[str, str]: ...
 
     async def start(self, request: m.Start, descriptors: list[int]) -> Spawned: ...
     def forget(self, process_id: str) -> None: ...
@@ -38,14 +47,18 @@ class Starter:
         *,
         keeper: SpawningKeeper,
         lookup: Lookup,
+        users: Users,
         environment: Environment,
+        priority: Priority,
         boot_id: str,
         reach: FaultPoint,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keeper = keeper
         self._lookup = lookup
+        self._users = users
         self._environment = environment
+        self._priority = priority
         self._boot_id = boot_id
         self._reach = reach
         self._clock = clock
@@ -58,7 +71,10 @@ class Starter:
         Raises:
             GuylineError: It was not spawned; of KeeperLost alone nobody can say.
         """
-        env = self._environment.for_command(spec.env, chat_id)
+        spec.privileges.demand_features(self._keeper.why_no_limits)
+        identity = await self._users.find(spec.privileges.user, spec.privileges.group)
+        setup = spec.privileges.to_setup(identity, self._priority)
+        env = self._environment.for_command({**identity.env, **spec.env}, chat_id)
         found = await self._lookup.find(spec.arguments[0], spec.directory, env)
         self._reach("start.looked_up")
         try:
@@ -78,16 +94,19 @@ class Starter:
                 key=spec.key.value if spec.key else None,
                 key_created_at=spec.key.created_at if spec.key else 0.0,
                 fingerprint=fingerprint,
+                user=spec.privileges.user,
             )
             with _Pipes("stdout", "stderr") if spec.separate else _Pipes("stdout") as pipes:
                 self._reach("start.prepared")
-                await self._ask_keeper(origin, found, env, pipes)
+                await self._ask_keeper(origin, found, env, setup, pipes)
                 pipes.keep_reading_ends()
         finally:
             os.close(found.directory)
         return self._keeper.entries[process_id], origin
 
-    async def _ask_keeper(self, origin: Origin, found: Found, env: Mapping[str, str], pipes: "_Pipes") -> None:
+    async def _ask_keeper(
+        self, origin: Origin, found: Found, env: Mapping[str, str], setup: Setup, pipes: "_Pipes"
+    ) -> None:
         request = m.Start(
             process_id=origin.process_id,
             info=origin.to_json(),
@@ -96,7 +115,7 @@ class Starter:
             env=dict(env),
             child=[1, 2],
             kept=list(pipes.reading),
-            setup={},
+            setup=setup.to_json(),
         )
         writing = list(pipes.writing.values())
         descriptors = [found.directory, writing[0], writing[-1], *pipes.reading.values()]
@@ -105,16 +124,18 @@ class Starter:
         except KeeperGone as why:
             raise KeeperLost from why
         except OSError as why:
-            failure = spawn_failure(origin, why.errno or errno.EINVAL)
-            if not origin.key or isinstance(failure, SystemExhausted):  # that may pass: the same key may try again
+            failure = spawn_failure(origin, why.errno or errno.EINVAL, getattr(why, "part", ""))
+            if not (origin.key and isinstance(failure, LASTING_FAILURES)):
                 self._keeper.forget(origin.process_id)
             raise failure from why
         self._reach("start.answered")
 
 
-def spawn_failure(origin: Origin, number: int) -> GuylineError:
-    """What a caller is told of a spawn that failed with this errno."""
-    return SystemExhausted(number) if number in _EXHAUSTED else CommandNotRunnable(origin.argv[0], number)
+def spawn_failure(origin: Origin, number: int, part: str) -> GuylineError:
+    """What a caller is told of a spawn that failed with this errno, at this part of its set-up if it was that."""
+    if number in _EXHAUSTED:
+        return SystemExhausted(number)
+    return setup_failure(part, number) or CommandNotRunnable(origin.argv[0], number)
 
 
 class _Pipes:
