@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from collections.abc import Mapping
 
 from guyline.agentd.keeper.setup import Setup, SetupFailed
 
@@ -22,8 +23,15 @@ class Controllers:
     controllers to be had, and where nobody else would have to move.
     """
 
-    def __init__(self, own: str, name: str) -> None:
-        """``own`` is the cgroup in which this process lives, ``name`` the folder's in the one that it started in."""
+    def __init__(self, own: str, name: str, *, wanted: Mapping[str, str] = CONTROLLERS) -> None:
+        """Does nothing yet.
+
+        Args:
+            own: The cgroup in which this process lives.
+            name: The folder's, in the cgroup in which the agent was started.
+            wanted: Names of controllers, by the limits that need them.
+        """
+        self._wanted = dict(wanted)
         leaf = f"{name}-agent"
         self.base = own.removesuffix(f"/{leaf}")
         self.folder = f"{self.base}/{name}"
@@ -32,10 +40,10 @@ class Controllers:
 
     def obtain(self) -> dict[str, str]:
         """Has them given to the folder's children. Returns for each limit why it cannot be had, empty if it can."""
-        why = dict.fromkeys(CONTROLLERS, "")
+        why = dict.fromkeys(self._wanted, "")
         try:
             present = _read(f"{self.base}/cgroup.controllers").split()
-            why = {limit: "" if each in present else self._why_absent(each) for limit, each in CONTROLLERS.items()}
+            why = {limit: "" if each in present else self._why_absent(each) for limit, each in self._wanted.items()}
             if all(why.values()):
                 return why
             os.makedirs(self.folder, exist_ok=True)  # noqa: PTH103 - as everywhere in the keeper
@@ -43,7 +51,7 @@ class Controllers:
         except OSError as problem:
             why_none = f"{problem.filename or self.base}: {problem.strerror}"
             return {limit: reason or why_none for limit, reason in why.items()}
-        for limit, each in CONTROLLERS.items():
+        for limit, each in self._wanted.items():
             why[limit] = why[limit] or self._enable(each)
         if all(why.values()):
             self.give_back()
@@ -53,7 +61,7 @@ class Controllers:
         """Undoes it, as far as others let it."""
         if self._is_in_leaf:
             for path in (self.folder, self.base):
-                for each in CONTROLLERS.values():
+                for each in self._wanted.values():
                     with contextlib.suppress(OSError):
                         _write(f"{path}/cgroup.subtree_control", f"-{each}")
             with contextlib.suppress(OSError):
