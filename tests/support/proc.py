@@ -185,3 +185,15 @@ async def dead(pid: int, seconds: float = DEADLINE) -> None:
     finally:
         loop.remove_reader(watch)
         os.close(watch)
+
+
+def uid(pid: int) -> int:
+    """Whose it is."""
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def has_capability(number: int) -> bool:
+    """Whether this process has a capability, by its number in linux/capability.h."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> number & 1)

@@ -10,6 +10,7 @@ from guyline.agentd.journal.journal import PIECE_BYTES
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper.client import KeeperClient
 from guyline.agentd.keeper.keeper import RECORDS
+from guyline.agentd.process.privileges import FEATURES
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.settings import AgentSettings
 
@@ -47,9 +48,15 @@ class Describer:
 
     def _features(self) -> tuple[Feature, ...]:
         journals = (Feature(name=f.name, enabled=f.enabled, reason=f.reason) for f in self._journals.features())
-        why_none = self._keeper.why_no_cgroups
+        keeper = self._keeper
+        why_none = keeper.why_no_cgroups
         cgroup = Feature(name="process.cgroup", enabled=not why_none, reason=why_none)
-        return (*journals, cgroup)
+        limits = (
+            Feature(name=feature, enabled=not why, reason=why)
+            for limit, feature in FEATURES.items()
+            for why in [keeper.why_no_limits[limit]]
+        )
+        return (*journals, cgroup, *limits)
 
     def _limits(self) -> Limits:
         settings = self._settings

@@ -6,14 +6,18 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from guyline.agentd.keeper.config import Config, become_keeper
 from guyline.agentd.settings import AgentSettings
+from guyline.agentd.system.priority import own_nice, own_oom_score
 from guyline.daemon.address import UnixAddress
 from guyline.rpc.socket_path import SocketNotUsable, make_directory, make_way
 
+_NICER_BY, _NICEST = 5, 19
+_EARLY_SCORE, _FIRST_SCORE = 998, 1000
 WORKER = (sys.executable, "-m", "guyline.agentd.main")
 
 
@@ -38,6 +42,7 @@ def launch(settings: AgentSettings, *, worker: Sequence[str] = WORKER) -> NoRetu
     Raises:
         CannotLaunch: Another agent has the state directory or the socket, or they cannot be used.
     """
+    settings = with_priorities(settings, own_nice=own_nice(), own_oom_score=own_oom_score())
     locks = [_lock(_state_dir(settings.state_dir) / "lock", f"--state-dir {settings.state_dir}")]
     if isinstance(settings.address, UnixAddress):
         locks.append(_lock_socket(settings.address.path))
@@ -51,7 +56,7 @@ def launch(settings: AgentSettings, *, worker: Sequence[str] = WORKER) -> NoRetu
         json_log=is_json,
         quiet_log=settings.log_level in {"warning", "error"},
         descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        oom_score=max(0, int(Path("/proc/self/oom_score_adj").read_text())),
+        oom_score=max(0, own_oom_score()),
         instance_id=os.urandom(16).hex(),
         started_at=time.time(),
         process_cgroups=settings.process_cgroups,
@@ -60,6 +65,28 @@ def launch(settings: AgentSettings, *, worker: Sequence[str] = WORKER) -> NoRetu
         become_keeper(config, kept=[])
     except OSError as why:
         raise CannotLaunch(f"cannot execute {sys.executable}: {why.strerror}") from why
+
+
+def with_priorities(settings: AgentSettings, *, own_nice: int, own_oom_score: int) -> AgentSettings:
+    """Says what ``deprioritize_processes`` means for an agent that was started with this niceness and score.
+
+    Decided here, since the keeper changes its own score.
+    """
+    if not settings.deprioritize_processes:
+        return settings
+    nice, score = settings.process_nice, settings.process_oom_score
+    return replace(
+        settings,
+        process_nice=min(own_nice + _NICER_BY, _NICEST) if nice is None else nice,
+        process_oom_score=_score_below(own_oom_score) if score is None else score,
+    )
+
+
+def _score_below(own: int) -> int:
+    """One at which the kernel kills processes before the agent; at least ordinary ones, if the agent is spared."""
+    if own < 0:
+        return 0
+    return _EARLY_SCORE if own < _EARLY_SCORE else _FIRST_SCORE
 
 
 def _state_dir(path: Path) -> Path:

@@ -28,10 +28,12 @@ from guyline.agentd.process.keys import Keys
 from guyline.agentd.process.lookup import Lookup
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.presence import Presence
+from guyline.agentd.process.priority import Priority
 from guyline.agentd.process.processes import Bounds, Processes
 from guyline.agentd.process.service import OutputDefaults, ProcessService
 from guyline.agentd.process.starting import Starter
 from guyline.agentd.process.tasks import Tasks
+from guyline.agentd.process.users import Users
 from guyline.agentd.process.waiting import Waits
 from guyline.agentd.settings import AgentSettings
 from guyline.agentd.system.proc import this_boot
@@ -94,6 +96,8 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
             metrics_address=settings.metrics_address, environment=own_env, service_name="guyline-agent"
         )
         await stack.enter_async_context(observation)
+        users = stack.enter_context(Users(timeout=settings.lookup_timeout))
+        priority = Priority(settings.process_nice, settings.process_oom_score).as_far_as_allowed()
         environment = Environment(own_env, hook=lambda own: own)
         processes = Processes(
             keeper=keeper,
@@ -101,7 +105,9 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
             starter=Starter(
                 keeper=keeper,
                 lookup=lookup,
+                users=users,
                 environment=environment,
+                priority=priority,
                 boot_id=this_boot(),
                 reach=reach,
                 keep_secrets=journals.keep_secrets,

@@ -90,6 +90,26 @@ class AgentSettings:
         help="a cgroup for each process, by which signals also find what left its session; on: where the system allows"
         " it; auto: if it also takes next to no time",
     )
+    process_nice: int | None = setting(
+        None,
+        minimum=-20,
+        maximum=19,
+        default_text="the agent's own",
+        help="niceness of processes whose start names none; below the agent's own it takes a privilege",
+    )
+    process_oom_score: int | None = setting(
+        None,
+        minimum=-1000,
+        maximum=1000,
+        default_text="the agent's own, but at least 0",
+        help="oom_score_adj of processes whose start names none: how ready the kernel is to kill them for memory; below"
+        " the agent's own it takes a privilege",
+    )
+    deprioritize_processes: bool = setting(
+        False,
+        help="processes give way to the agent under pressure: niceness 5 above its own, oom_score_adj 998 (0 if its own"
+        " is below 0), unless set by themselves",
+    )
     journal_bytes: int = setting(
         64 * MIB, unit="bytes", minimum=MIB, maximum=1024 * GIB, help="output kept of a process unless its start says"
     )

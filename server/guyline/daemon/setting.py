@@ -84,13 +84,15 @@ def default_of(kind: "type[DataclassInstance]", name: str) -> Any:
 
 
 def demand_bounds(settings: "DataclassInstance") -> None:
-    """Checks every number against its bounds; called from ``__post_init__``.
+    """Checks every number that is set against its bounds; called from ``__post_init__``.
 
     Raises:
         InvalidSetting: For the first that is outside.
     """
     for name, about in about_settings(type(settings)).items():
         value = getattr(settings, name)
+        if value is None:
+            continue
         if about.minimum is not None and value < about.minimum:
             raise InvalidSetting(name, f"{value} is too small; give at least {to_text(about.minimum, about.unit)}")
         if about.maximum is not None and not value <= about.maximum:

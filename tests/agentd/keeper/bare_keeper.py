@@ -15,6 +15,7 @@ from guyline.agentd.keeper.config import MODULE, Config
 from guyline.agentd.keeper.setup import NOTHING, Setup
 from guyline.agentd.keeper.table import Entry, Exit, from_memory_file
 from tests.support import proc
+from tests.support.agent_without_privileges import drop
 from tests.support.clock import DEADLINE
 
 DESCRIPTOR_LIMIT = 777
@@ -26,11 +27,17 @@ class BareKeeper:
     """A keeper of its own, on which anything can be said. Leaving the ``with`` block ends it and all its commands."""
 
     def __init__(
-        self, folder: Path, *, process_cgroups: str = "auto", descriptor_limit: int = DESCRIPTOR_LIMIT
+        self,
+        folder: Path,
+        *,
+        process_cgroups: str = "auto",
+        descriptor_limit: int = DESCRIPTOR_LIMIT,
+        privileged: bool = True,
     ) -> None:
         self.folder = folder
         self._descriptor_limit = descriptor_limit
         self._process_cgroups = process_cgroups
+        self._drop = () if privileged else drop()
         self.pid = 0
         self.worker_pid = 0
         self.table: dict[str, Entry] = {}  # as handed to the present worker
@@ -59,7 +66,7 @@ class BareKeeper:
             process_cgroups=self._process_cgroups,
         ).to_descriptor()
         with (self.folder / "log").open("wb") as log:
-            command = [sys.executable, "-m", MODULE, str(config), str(self.folder)]
+            command = [*self._drop, sys.executable, "-m", MODULE, str(config), str(self.folder)]
             self._keeper = subprocess.Popen(command, pass_fds=[config, settings], stderr=log, start_new_session=True)
         m.close_all([config, settings])
         self.pid = self._keeper.pid

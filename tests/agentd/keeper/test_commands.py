@@ -66,7 +66,7 @@ def test_a_program_that_is_missing_is_answered_with_the_errno_and_remembered(kee
     """Never by an exit code that the program did not choose. The pipe is not held for it."""
     for _ in range(2):
         keeper.ask("/nowhere/program")
-        assert keeper.next(m.Failed) == m.Failed("a", errno.ENOENT)
+        assert keeper.next(m.Failed) == m.Failed("a", errno.ENOENT, "")
 
     assert not keeper.holds()
     assert RecordLog.load(keeper.folder / "records.log").entries["a"].errno == errno.ENOENT
@@ -78,7 +78,7 @@ def test_a_fence_is_on_disk_before_it_is_answered(keeper: BareKeeper) -> None:
     answer = keeper.next(m.Failed)
     entry = RecordLog.load(keeper.folder / "records.log").entries["a"]
 
-    assert answer == m.Failed("a", errno.ECANCELED)
+    assert answer == m.Failed("a", errno.ECANCELED, "")
     assert (entry.info, entry.errno, entry.pid, entry.exit) == ("info", errno.ECANCELED, None, None)
 
 

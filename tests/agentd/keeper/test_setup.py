@@ -3,6 +3,7 @@
 import errno
 import os
 import pty
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from guyline.agentd.keeper import messages as m
+from guyline.agentd.keeper.records import RecordLog
 from guyline.agentd.keeper.setup import MalformedSetup, Setup
 from tests.agentd.keeper.bare_keeper import BareKeeper
-from tests.support import cgroup
+from tests.support import agent_without_privileges, cgroup, proc
 
 SH = "/bin/sh"
 
@@ -80,6 +82,142 @@ def test_a_terminal_can_be_had_when_the_keeper_has_more_descriptors_than_the_com
         keeper.start(SH, "-c", "tty", setup=Setup(terminal=path))
 
         assert path.encode() in shown(master, until=b"\n")
+
+
+# As whom, and with how much.
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+NOBODY = 65534
+CAP_SYS_RESOURCE = 24  # linux/capability.h
+
+
+def facts_of(keeper: BareKeeper, setup: Setup) -> dict[str, str]:
+    """What ``/proc/self/status`` says of a command that was set up so."""
+    keeper.start("/bin/cat", "/proc/self/status", setup=setup)
+    assert keeper.exit().code == 0
+    return dict(line.split(":\t", 1) for line in keeper.printed(at_least=1000).decode().splitlines())
+
+
+@ROOT
+def test_a_command_runs_as_another_user_with_that_ones_groups_and_no_privilege(keeper: BareKeeper) -> None:
+    """Nothing of root's is left over: no id, no group, no capability."""
+    facts = facts_of(keeper, Setup(uid=NOBODY, gid=1, groups=(2, 7)))
+
+    assert (facts["Uid"].split(), facts["Gid"].split()) == ([str(NOBODY)] * 4, ["1"] * 4)
+    assert facts["Groups"].split() == ["2", "7"]
+    assert int(facts["CapEff"], 16) == int(facts["CapPrm"], 16) == 0
+
+
+@ROOT
+def test_the_terminal_belongs_to_the_user_who_runs_there(keeper: BareKeeper) -> None:
+    """Programs open their terminal again by its name, which only its owner may."""
+    with terminal() as (master, path):
+        keeper.start(SH, "-c", f": < {path} && echo opened", setup=Setup(terminal=path, uid=NOBODY))
+
+        assert b"opened" in shown(master, until=b"\n")
+
+
+def test_a_command_that_is_set_up_inherits_no_signal_and_no_descriptor(keeper: BareKeeper) -> None:
+    """A fork has what its parent has: handlers, masks, sockets."""
+    facts = facts_of(keeper, Setup(umask=0o27))
+    keeper.start(SH, "-c", "ls /proc/$$/fd; kill -TERM $$", process_id="b", setup=Setup(umask=0o27))
+
+    assert facts["Umask"] == "0027"
+    assert [int(facts[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt", "SigPnd")] == [0, 0, 0, 0]
+    assert keeper.exit().signal == signal.SIGTERM
+    assert keeper.printed("b", at_least=6) == b"0\n1\n2\n"
+
+
+def test_niceness_and_oom_score_are_the_commands_alone(keeper: BareKeeper) -> None:
+    """The keeper and the next command keep theirs."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    script = "cut -d' ' -f19 /proc/self/stat; cat /proc/self/oom_score_adj"
+    before = Path(f"/proc/{keeper.pid}/oom_score_adj").read_text()
+    keeper.start(SH, "-c", script, setup=Setup(nice=min(own + 3, 19), oom_score=900))
+    keeper.start(SH, "-c", script, process_id="b")
+
+    assert keeper.printed(at_least=5).split()[:2] == [b"%d" % min(own + 3, 19), b"900"]
+    assert keeper.printed("b", at_least=4).split()[:2] == [b"%d" % own, b"0"]
+    assert Path(f"/proc/{keeper.pid}/oom_score_adj").read_text() == before
+    assert os.getpriority(os.PRIO_PROCESS, keeper.pid) == own
+
+
+LIMITS = {
+    "RLIMIT_CPU": ("Max cpu time", 100, 200),
+    "RLIMIT_FSIZE": ("Max file size", 1 << 20, 1 << 21),
+    "RLIMIT_DATA": ("Max data size", 100 << 20, 200 << 20),
+    "RLIMIT_STACK": ("Max stack size", 4 << 20, 4 << 20),
+    "RLIMIT_CORE": ("Max core file size", 0, 0),
+    "RLIMIT_NOFILE": ("Max open files", 50, 60),
+    "RLIMIT_AS": ("Max address space", 16 << 20, 32 << 20),
+    "RLIMIT_NPROC": ("Max processes", 500, 600),
+    "RLIMIT_MEMLOCK": ("Max locked memory", 0, 4096),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_each_limit_holds_for_the_command(keeper: BareKeeper, name: str) -> None:
+    """Also where it is less than the keeper itself has in use."""
+    title, soft, hard = LIMITS[name]
+    keeper.start("/bin/cat", "/proc/self/limits", setup=Setup(limits={name: (soft, hard)}))
+    lines = keeper.printed(at_least=1000).decode().splitlines()
+
+    assert next(line for line in lines if line.startswith(title))[len(title) :].split()[:2] == [str(soft), str(hard)]
+
+
+@pytest.mark.skipif(not proc.has_capability(CAP_SYS_RESOURCE), reason="needs CAP_SYS_RESOURCE")
+def test_a_limit_can_be_lifted_and_descriptors_as_far_as_the_kernel_goes(keeper: BareKeeper) -> None:
+    """Of descriptors there is no "without limit"."""
+    lifted = Setup(limits={"RLIMIT_CORE": (None, None), "RLIMIT_NOFILE": (50, None)})
+    keeper.start(SH, "-c", "ulimit -c; ulimit -n; ulimit -Hn", setup=lifted)
+
+    most = Path("/proc/sys/fs/nr_open").read_text().strip()
+    assert keeper.printed(at_least=15).decode().split() == ["unlimited", "50", most]
+
+
+@pytest.mark.parametrize(
+    ("setup", "part"),
+    [
+        (Setup(uid=NOBODY), "uid"),
+        (Setup(gid=NOBODY), "gid"),
+        (Setup(groups=(NOBODY,)), "groups"),
+        (Setup(nice=-20), "nice"),
+        (Setup(oom_score=-1000), "oom_score"),
+        (Setup(limits={"RLIMIT_CORE": (0, 0), "RLIMIT_MEMLOCK": (1, None)}), "limits"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_part_that_is_not_allowed_is_named_and_remembered(
+    tmp_path_factory: pytest.TempPathFactory, setup: Setup, part: str
+) -> None:
+    """Whoever reads "operation not permitted" alone looks for the fault in the program."""
+    if why := agent_without_privileges.why_impossible():
+        pytest.skip(why)
+    with BareKeeper(tmp_path_factory.mktemp("k"), privileged=False) as keeper:
+        keeper.ask("/bin/true", setup=setup)
+        failed = keeper.next(m.Failed)
+        keeper.lose_worker()
+        keeper.be_worker()
+
+        assert (failed.errno in {errno.EPERM, errno.EACCES}, failed.part) == (True, part)
+        assert (keeper.table["a"].errno, keeper.table["a"].failed_part) == (failed.errno, part)
+        assert RecordLog.load(keeper.folder / "records.log").entries["a"].failed_part == part
+        assert keeper.start("/bin/true", process_id="b").pid
+
+
+def test_a_program_that_is_missing_is_no_part_of_the_set_up(keeper: BareKeeper) -> None:
+    """Its errno is the program's."""
+    keeper.ask("/nowhere/program", setup=Setup(umask=0))
+
+    assert keeper.next(m.Failed) == m.Failed("a", errno.ENOENT, "")
+
+
+def test_a_nul_in_an_argument_is_a_failed_start_also_of_one_that_is_set_up(keeper: BareKeeper) -> None:
+    """The edge refuses it long before; the keeper relies on nobody."""
+    keeper.ask(SH, "-c", "a\0b", setup=Setup(umask=0))
+
+    assert keeper.next(m.Failed).errno == errno.EINVAL
+    assert keeper.start("/bin/true", process_id="b").pid
 
 
 # The set-up itself.

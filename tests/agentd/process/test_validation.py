@@ -1,5 +1,6 @@
 """Whatever is wrong with a request is said at once, by the path of the field, and leaves the agent as it was."""
 
+import math
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from guyline.agent.v1.process_pb2 import IdempotencyKey, TerminalSize
+from guyline.agent.v1.process_pb2 import GroupLimits, IdempotencyKey, Privileges, ResourceLimit, TerminalSize
 from guyline.agent.v1.process_service_pb2 import (
     AttachRequest,
     CloseInputRequest,
@@ -51,6 +52,37 @@ def keyed(**fields: Any) -> StartRequest:
 
 NOW = new_key().created_at
 
+
+def limits(*limits: tuple[int, int | None, int | None]) -> Privileges:
+    """Limits of resources: which, soft and hard."""
+    made = [ResourceLimit(resource=each, soft=soft, hard=hard) for each, soft, hard in limits]  # type: ignore[arg-type]  # some on purpose
+    return Privileges(resource_limits=made)
+
+
+PRIVILEGES: dict[str, tuple[Privileges, str]] = {
+    "NUL in the user": (Privileges(user="a\0b"), "privileges.user"),
+    "a group too long": (Privileges(group="x" * 257), "privileges.group"),
+    "a umask too large": (Privileges(umask=0o1000), "privileges.umask"),
+    "too nice": (Privileges(nice=20), "privileges.nice"),
+    "not nice enough": (Privileges(nice=-21), "privileges.nice"),
+    "an OOM score too high": (Privileges(oom_score=1001), "privileges.oom_score"),
+    "an OOM score too low": (Privileges(oom_score=-1001), "privileges.oom_score"),
+    "no resource": (limits((0, 1, 1)), "privileges.resource_limits[0].resource"),
+    "an unknown resource": (limits((1, 1, 1), (99, 1, 1)), "privileges.resource_limits[1].resource"),
+    "a resource twice": (limits((1, 1, 1), (1, 2, 2)), "privileges.resource_limits[1].resource"),
+    "a soft limit beyond the hard one": (limits((1, 2, 1)), "privileges.resource_limits[0].soft"),
+    "no soft limit but a hard one": (limits((1, None, 1)), "privileges.resource_limits[0].soft"),
+    "a limit beyond all limits": (limits((1, 1 << 63, None)), "privileges.resource_limits[0].soft"),
+    "too little memory": (
+        Privileges(group_limits=GroupLimits(memory_bytes=MIB - 1)),
+        "privileges.group_limits.memory_bytes",
+    ),
+    "too few CPUs": (Privileges(group_limits=GroupLimits(cpus=0.009)), "privileges.group_limits.cpus"),
+    "less than no CPU": (Privileges(group_limits=GroupLimits(cpus=-1)), "privileges.group_limits.cpus"),
+    "CPUs that are no number": (Privileges(group_limits=GroupLimits(cpus=math.nan)), "privileges.group_limits.cpus"),
+    "too many pids": (Privileges(group_limits=GroupLimits(pids=(1 << 22) + 1)), "privileges.group_limits.pids"),
+}
+
 WRONG_STARTS: dict[str, tuple[StartRequest, str]] = {
     "nothing to run": (StartRequest(), "command"),
     "two things to run": (StartRequest(command="true", argv=["true"]), "command"),
@@ -86,6 +118,10 @@ WRONG_STARTS: dict[str, tuple[StartRequest, str]] = {
     "too many variables to hide": (StartRequest(command="true", redact=["PATH"] * 65), "redact"),
     "a variable to hide that is not set": (StartRequest(command="true", redact=["PATH", "NOT_SET"]), "redact[1]"),
     "a value too short to hide": (StartRequest(command="true", env={"A": "abc"}, redact=["A"]), "redact[0]"),
+    **{
+        f"privileges, {case}": (to_start("true", privileges=wrong), field)
+        for case, (wrong, field) in PRIVILEGES.items()
+    },
 }
 
 
@@ -123,11 +159,13 @@ async def test_everything_that_is_wrong_is_said_at_once(shared_agent: RunningAge
         kept_bytes=1,
         output_mode=9,  # type: ignore[arg-type]  # on purpose
         key=IdempotencyKey(),
+        privileges=Privileges(user="\0", nice=99),
     )
 
     refused = await refusal(shared_agent.processes.Start(wrong))
 
     expected = ["argv[0]", "argv[1]", "env", "directory", "output_mode", "kept_bytes", "key.value", "key.created_at"]
+    expected += ["privileges.user", "privileges.nice"]
     assert_invalid(refused, *expected)
 
 

@@ -1,11 +1,15 @@
 """The commands' cgroups: one for each, in one directory below the agent's own."""
 
+import errno
 import os
+from collections.abc import Mapping
 from typing import Self
 
 from guyline.agentd.keeper import native_spawn
-from guyline.agentd.keeper.fork_spawn import clone_into
+from guyline.agentd.keeper.controllers import CONTROLLERS, Controllers, first_limit, limit
+from guyline.agentd.keeper.fork_spawn import demand_births_in
 from guyline.agentd.keeper.log import KeeperLog
+from guyline.agentd.keeper.setup import Setup, SetupFailed
 from guyline.agentd.system.cgroup import Cgroup, own_cgroup
 
 _DIGITS = 12
@@ -24,9 +28,19 @@ class Cgroups:
     there can be none, nothing is made and nobody found.
     """
 
-    def __init__(self, folder: str = "", *, why_none: str = "", log: KeeperLog) -> None:
+    def __init__(
+        self,
+        folder: str = "",
+        *,
+        why_none: str = "",
+        why_no_limits: Mapping[str, str] | None = None,
+        controllers: Controllers | None = None,
+        log: KeeperLog,
+    ) -> None:
         self.folder = folder  # empty: there can be none
-        self.why_none = why_none
+        self.why_none = why_none  # with a folder: only those commands have one that have a limit
+        self.why_no_limits = dict(why_no_limits or dict.fromkeys(CONTROLLERS, why_none))
+        self._controllers = controllers
         self._log = log
         self._left = self._names()
 
@@ -39,26 +53,40 @@ class Cgroups:
         """
         if wanted == "off":
             return cls(why_none="--process-cgroups is off", log=log)
-        if wanted == "auto" and not native_spawn.IS_POSSIBLE:
-            return cls(why_none=_WHY_NOT_BY_DEFAULT, log=log)
         own = own_cgroup()
         if own is None:
             return cls(why_none="no cgroup v2 is mounted that shows the agent's own cgroup", log=log)
-        folder = f"{own}/guyline-{store_id[:_DIGITS]}"
+        why_none = _WHY_NOT_BY_DEFAULT if wanted == "auto" and not native_spawn.IS_POSSIBLE else ""
+        controllers = Controllers(own, f"guyline-{store_id[:_DIGITS]}")
+        folder = controllers.folder
+        why_no_limits = controllers.obtain()
+        if why_none and all(why_no_limits.values()):
+            Cgroup(folder).remove()
+            return cls(why_none=why_none, why_no_limits=why_no_limits, log=log)
         try:
             _try(folder)
         except OSError as why:
+            controllers.give_back()
             Cgroup(folder).remove()
             return cls(why_none=f"none can be used here: {why.filename or 'clone3'}: {why.strerror}", log=log)
-        return cls(folder, log=log)
+        return cls(folder, why_none=why_none, why_no_limits=why_no_limits, controllers=controllers, log=log)
 
-    def make(self, process_id: str) -> int | None:
-        """Returns a descriptor of the directory, the caller's to close; None: no (more) can be made."""
-        if not self.folder:
+    def make(self, process_id: str, setup: Setup) -> int | None:
+        """Returns a descriptor of the directory, the caller's to close; None: no (more) can be made.
+
+        Raises:
+            SetupFailed: A limit is asked for that cannot be set.
+        """
+        wanted = first_limit(setup)
+        if not wanted and (self.why_none or not self.folder):
             return None
         try:
-            return _make(self._of(process_id))
+            return self._make_limited(self._of(process_id), setup)
+        except SetupFailed:
+            raise
         except OSError as why:
+            if wanted:
+                raise SetupFailed(why.errno or errno.EINVAL, wanted) from why
             self._log.warning("a command gets no cgroup", process_id=process_id, error=str(why))
             return None
 
@@ -100,6 +128,29 @@ class Cgroups:
             self._left = self._names()
             self.tidy()
             Cgroup(self.folder).remove()
+        if self._controllers:
+            self._controllers.give_back()
+
+    def _make_limited(self, cgroup: Cgroup, setup: Setup) -> int:
+        if not self.folder:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        descriptor = _make(cgroup)
+        try:
+            self._limit(cgroup, setup)
+        except SetupFailed:
+            os.close(descriptor)
+            cgroup.remove()
+            raise
+        return descriptor
+
+    def _limit(self, cgroup: Cgroup, setup: Setup) -> None:
+        try:
+            limit(cgroup.path, setup)
+        except SetupFailed as why:
+            if why.errno != errno.ENOENT or not self._controllers:
+                raise
+            self._controllers.obtain()  # somebody has removed the folder, and its controllers went with it
+            limit(cgroup.path, setup)
 
     def _names(self) -> set[str]:
         if not self.folder:
@@ -121,7 +172,7 @@ def _try(folder: str) -> None:
     descriptor = _make(trial)
     try:
         os.stat(f"{trial.path}/cgroup.kill")  # noqa: PTH116 - Linux has it since 5.14
-        os.waitpid(clone_into(descriptor, then=lambda: os._exit(0)), 0)
+        demand_births_in(descriptor)
     finally:
         os.close(descriptor)
         trial.remove()

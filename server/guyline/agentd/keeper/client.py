@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol, Self
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.config import Config, become_keeper
+from guyline.agentd.keeper.setup import SetupFailed
 from guyline.agentd.keeper.table import Entry, Exit, from_memory_file, to_memory_file
 from guyline.agentd.keeper.watchdog import Watchdog
 from guyline.agentd.keeper.worker import LOCKS_FROM, SETTINGS
@@ -70,6 +71,7 @@ class KeeperClient:
         self.store_id = welcome.store_id
         self.worker_starts = welcome.worker_starts
         self.why_no_cgroups = welcome.why_no_cgroups  # empty: each command has one
+        self.why_no_limits = welcome.why_no_limits  # by the limit's field in ``setup.Setup``; empty: it can be set
         self._cgroups = welcome.cgroups
         self.keeper_pid = os.getppid()
         self._connection = connection
@@ -136,6 +138,7 @@ class KeeperClient:
         The descriptors stay the caller's to close. Cancelling leaves the command alone.
 
         Raises:
+            SetupFailed: A part of its set-up was not possible, or not allowed.
             OSError: It could not be spawned.
             KeeperGone: It may or may not have been spawned.
         """
@@ -274,10 +277,11 @@ class KeeperClient:
                 entry = self.entries[process_id]
                 entry.pid, entry.start_ticks, entry.started_at = pid, ticks, started_at
                 self._answer_start(process_id, Spawned(pid, ticks, started_at))
-            case m.Failed(process_id, number):
+            case m.Failed(process_id, number, part):
                 entry = self.entries[process_id]
-                entry.errno, entry.kept = number, {}
-                self._answer_start(process_id, OSError(number, os.strerror(number)))
+                entry.errno, entry.failed_part, entry.kept = number, part, {}
+                why = SetupFailed(number, part) if part else OSError(number, os.strerror(number))
+                self._answer_start(process_id, why)
             case m.Exited(process_id, fields):
                 exit_ = Exit.from_json(fields)
                 if entry_ := self.entries.get(process_id):

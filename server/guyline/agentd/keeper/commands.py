@@ -168,9 +168,11 @@ class Commands:
         self._ended(entry, Exit(ended_at=time.time(), unknown=why, asked=entry.asked))
 
     def _spawn(self, entry: Entry, request: m.Start, directory: int, child: list[int]) -> None:
-        cgroup = self.cgroups.make(entry.process_id)
+        cgroup = None
         not_before = proc.ticks_since_boot()
         try:
+            setup = Setup.from_json(request.setup)
+            cgroup = self.cgroups.make(entry.process_id, setup)
             entry.pid = self._spawner.spawn(
                 request.program,
                 request.argv,
@@ -178,11 +180,12 @@ class Commands:
                 descriptors=dict(zip(request.child, child, strict=True)),
                 directory=directory,
                 cgroup=cgroup,
-                setup=Setup.from_json(request.setup),
+                setup=setup,
             )
         except (OSError, ValueError) as why:  # ValueError: a NUL where none can be, no set-up
             entry.errno = getattr(why, "errno", None) or errno.EINVAL
-            self._log.append("failed", entry.process_id, entry.errno)
+            entry.failed_part = getattr(why, "part", "")
+            self._log.append("failed", entry.process_id, entry.errno, entry.failed_part)
             self.cgroups.over(entry.process_id)
             return
         finally:
@@ -195,7 +198,7 @@ class Commands:
 
     def _answer(self, entry: Entry) -> None:
         if entry.pid is None:
-            self._tell(m.Failed(entry.process_id, entry.errno or errno.EINVAL))
+            self._tell(m.Failed(entry.process_id, entry.errno or errno.EINVAL, entry.failed_part))
         else:
             self._tell(m.Started(entry.process_id, entry.pid, entry.start_ticks, entry.started_at))
             if entry.exit:
@@ -211,7 +214,9 @@ class Commands:
     def _was_out_of_memory(self, entry: Entry, zombie: os.waitid_result) -> bool:
         """Asked while it is a zombie: its cgroup can then still be read."""
         was_killed = zombie.si_code != os.CLD_EXITED and zombie.si_status == signal.SIGKILL
-        return was_killed and not entry.asked and self._oom.has_killed(zombie.si_pid)
+        if not was_killed or entry.asked:
+            return False
+        return self._oom.has_killed_in(entry.process_id) or self._oom.has_killed(zombie.si_pid)
 
     def _ended(self, entry: Entry, exit_: Exit) -> None:
         entry.exit = self._log.append_exit(entry.process_id, exit_)

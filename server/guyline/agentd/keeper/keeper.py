@@ -152,7 +152,7 @@ class Keeper:
         except m.DescriptorsLost as why:
             self._log.error("no descriptors left", error=str(why))
             if isinstance(why.message, m.Start):
-                self._worker.tell(m.Failed(why.message.process_id, errno.EMFILE))
+                self._worker.tell(m.Failed(why.message.process_id, errno.EMFILE, ""))
             return True
         if received is None:
             return False
@@ -318,7 +318,7 @@ def _taken_over(table: int, recorded: dict[str, Entry], *, is_child: bool) -> li
         for descriptor in entry.kept.values():
             os.set_inheritable(descriptor, False)
         if (known := recorded.get(entry.process_id)) and entry.exit is None:
-            entry.exit, entry.errno = known.exit, known.errno
+            entry.exit, entry.errno, entry.failed_part = known.exit, known.errno, known.failed_part
             entry.pid, entry.start_ticks = known.pid or entry.pid, known.start_ticks or entry.start_ticks
             entry.started_at = known.started_at or entry.started_at
     return entries

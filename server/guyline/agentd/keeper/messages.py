@@ -116,6 +116,7 @@ class Welcome(NamedTuple):
     config: str  # with which the worker would begin, if it had to take the keeper's place; see config.Config
     cgroups: str  # the directory in which each command has its cgroup, named by its id; empty: there are none
     why_no_cgroups: str
+    why_no_limits: dict[str, str]  # for each limit of a cgroup, by its field in ``setup.Setup``; empty: it can be set
 
 
 class Descriptors(NamedTuple):
@@ -143,6 +144,7 @@ class Failed(NamedTuple):
 
     process_id: str
     errno: int
+    part: str  # of the set-up, that failed; empty: something else did
 
 
 class Exited(NamedTuple):

@@ -6,6 +6,7 @@ glibc has it since 2.39. It costs some 0.1 ms more than a plain ``posix_spawn``,
 import ctypes
 import os
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 IS_POSSIBLE = hasattr(ctypes.CDLL(None), "posix_spawnattr_setcgroup_np")
 
@@ -14,6 +15,9 @@ _ROOM = 512
 """Bytes, for each of its opaque structures: the largest, posix_spawnattr_t, has 336."""
 
 _libc = ctypes.CDLL(None)
+
+Strings: TypeAlias = "ctypes.Array[ctypes.c_char_p]"
+"""Ends with a None."""
 
 
 def spawn_into(
@@ -43,7 +47,7 @@ def spawn_into(
     _demand(_libc.posix_spawnattr_init(attributes))
     try:
         if terminal:
-            _demand(_libc.posix_spawn_file_actions_addopen(actions, 0, _text(terminal), os.O_RDWR, 0))
+            _demand(_libc.posix_spawn_file_actions_addopen(actions, 0, to_text(terminal), os.O_RDWR, 0))
             for theirs in (1, 2):
                 _demand(_libc.posix_spawn_file_actions_adddup2(actions, 0, theirs))
         for theirs, ours in descriptors.items():
@@ -54,7 +58,7 @@ def spawn_into(
         _demand(_libc.posix_spawnattr_setsigmask(attributes, _signal_set(())))
         _demand(_libc.posix_spawnattr_setcgroup_np(attributes, cgroup))
         variables = [f"{name}={value}" for name, value in env.items()]
-        strings = _text(program), _vector(argv), _vector(variables)
+        strings = to_text(program), to_strings(argv), to_strings(variables)
         _demand(_libc.posix_spawn(ctypes.byref(pid), strings[0], actions, attributes, strings[1], strings[2]))
     finally:
         _libc.posix_spawnattr_destroy(attributes)
@@ -70,12 +74,20 @@ def _signal_set(numbers: Iterable[int]) -> "ctypes.Array[ctypes.c_char]":
     return signals
 
 
-def _vector(strings: Iterable[str]) -> "ctypes.Array[ctypes.c_char_p]":
-    texts = [*map(_text, strings), None]
+def to_strings(strings: Iterable[str]) -> Strings:
+    """As C has arguments and variables.
+
+    Raises:
+        ValueError: There is a NUL in one.
+    """
+    texts = [*map(to_text, strings), None]
     return (ctypes.c_char_p * len(texts))(*texts)
 
 
-def _text(string: str) -> bytes:
+def to_text(string: str) -> bytes:
+    """Raises:
+    ValueError: There is a NUL in it.
+    """
     text = os.fsencode(string)
     if b"\0" in text:
         raise ValueError("embedded null byte")

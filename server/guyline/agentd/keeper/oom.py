@@ -14,6 +14,7 @@ class OomWatch:
 
     def __init__(self, folder: str) -> None:
         """``folder`` is the directory of the commands' cgroups, if they have any; else empty."""
+        self._folder = Path(folder) if folder else None
         self._seen: dict[Path, int] = {}
         self.has_killed("self")
         if folder and (file := _nearest(Path(folder))):
@@ -27,6 +28,10 @@ class OomWatch:
             return False
         self._seen[file] = count
         return True
+
+    def has_killed_in(self, process_id: str) -> bool:
+        """Whether there were kills in the command's own cgroup, if it has one in which memory is counted."""
+        return self._folder is not None and _count(self._folder / process_id / "memory.events") > 0
 
 
 def _events_file(pid: int | str) -> Path | None:

@@ -75,9 +75,9 @@ class History:
         if entry := self.entries.get(process_id):
             entry.pid, entry.start_ticks, entry.started_at = pid, start_ticks, started_at
 
-    def _on_failed(self, process_id: str, errno: int) -> None:
+    def _on_failed(self, process_id: str, errno: int, part: str = "") -> None:
         if entry := self.entries.get(process_id):
-            entry.errno = errno
+            entry.errno, entry.failed_part = errno, part
 
     def _on_note(self, process_id: str, note: str) -> None:
         if entry := self.entries.get(process_id):

@@ -1,5 +1,6 @@
 """What is set up in a command before it executes: its terminal, as whom it runs, and how much it may take."""
 
+import os
 import resource
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,12 +9,20 @@ Limit = tuple[int | None, int | None]
 """Soft and hard limit of a resource; None: without limit."""
 
 _MOST_GROUPS = 65536  # NGROUPS_MAX of linux/limits.h
-_MOST_NUMBER = (1 << 64) - 2  # of rlim_t: beyond it lies RLIM_INFINITY
+_MOST_NUMBER = (1 << 63) - 1  # that Python takes for a limit
 _MOST_ID = (1 << 32) - 2  # of uid_t and gid_t: beyond it lies "leave it as it is"
 
 
 class MalformedSetup(ValueError):
     """The worker asked for what is no set-up."""
+
+
+class SetupFailed(OSError):
+    """A part of the set-up was not possible, or not allowed."""
+
+    def __init__(self, number: int, part: str) -> None:
+        super().__init__(number, os.strerror(number))
+        self.part = part  # a field of ``Setup``
 
 
 class Setup(NamedTuple):
@@ -32,9 +41,11 @@ class Setup(NamedTuple):
     pids: int = 0
 
     @property
-    def limits_group(self) -> bool:
-        """Whether it asks for a limit on the command's cgroup."""
-        return bool(self.memory_bytes or self.cpus or self.pids)
+    def wants_fork(self) -> bool:
+        """Whether it asks for what ``posix_spawn`` cannot set up."""
+        return bool(self.limits) or any(
+            each is not None for each in (self.uid, self.gid, self.groups, self.umask, self.nice)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set."""
@@ -81,9 +92,11 @@ def _are_limits(value: object) -> bool:
 def _is_limit(name: str, limit: object) -> bool:
     if not (name.startswith("RLIMIT_") and hasattr(resource, name)):
         return False
+    endless = _MOST_NUMBER + 1
     if not (isinstance(limit, list | tuple) and len(limit) == 2):
         return False
-    return all(each is None or _is_number(each, 0, _MOST_NUMBER) for each in limit)
+    soft, hard = (endless if each is None else each for each in limit)
+    return _is_number(soft, 0, endless) and _is_number(hard, 0, endless) and soft <= hard
 
 
 _CHECKS: dict[str, Callable[[object], bool]] = {

@@ -1,4 +1,4 @@
-"""How the keeper spawns: by ``posix_spawn``, which costs a quarter of a fork with set-up in Python."""
+"""How the keeper spawns: by ``posix_spawn`` if it can, which costs a quarter of a fork with set-up in Python."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from guyline.agentd.keeper import fork_spawn, native_spawn
-from guyline.agentd.keeper.setup import NOTHING, Setup
+from guyline.agentd.keeper.setup import NOTHING, Setup, SetupFailed
 
 _PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 
@@ -27,33 +27,38 @@ _PF_FORKNOEXEC = 0x40  # linux/sched.h
 class OomScore:
     """Keeps this process the last that the kernel kills when memory runs out, and its children ordinary.
 
-    Lowering the score needs a privilege (CAP_SYS_RESOURCE); without it nothing changes.
+    Lowering the score needs a privilege (CAP_SYS_RESOURCE), unless a privileged process has allowed it before. Without
+    it this process keeps its own, to which it may always return.
     """
 
     LOWEST = -1000
 
     def __init__(self, ordinary: int) -> None:
         self._ordinary = ordinary
-        self._file: int | None = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-        if not self._write(self.LOWEST):
-            os.close(self._file)
-            self._file = None
+        self._file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        self._now = self._protected = int(os.pread(self._file, 16, 0))
+        with contextlib.suppress(PermissionError):
+            self._write(self.LOWEST)
+            self._protected = self.LOWEST
 
-    def be_ordinary(self) -> None:
-        """Until ``be_protected``: what is spawned meanwhile has the ordinary score."""
-        self._write(self._ordinary)
+    def be_ordinary(self, score: int | None = None) -> None:
+        """Until ``be_protected``: what is spawned meanwhile has this score, or the ordinary one.
+
+        Raises:
+            SetupFailed: It is lower than this process may go.
+        """
+        try:
+            self._write(self._ordinary if score is None else score)
+        except PermissionError as why:
+            raise SetupFailed(why.errno or errno.EACCES, "oom_score") from why
 
     def be_protected(self) -> None:
-        self._write(self.LOWEST)
+        self._write(self._protected)
 
-    def _write(self, score: int) -> bool:
-        if self._file is None:
-            return False
-        try:
+    def _write(self, score: int) -> None:
+        if score != self._now:
             os.pwrite(self._file, b"%d" % score, 0)
-        except PermissionError:
-            return False
-        return True
+            self._now = score
 
 
 class Spawner:
@@ -94,16 +99,22 @@ class Spawner:
                 terminal, it reads /dev/null.
             directory: A descriptor of the working directory; None: ``/``.
             cgroup: A descriptor of the cgroup's directory; None: this process's own.
+            setup: What it says of the cgroup has been done.
 
         Raises:
+            SetupFailed: The set-up is not possible, or not allowed.
             OSError: The program cannot be executed, or the system has no room for another process. ETIMEDOUT: it lies
                 where nobody answers, and the child was killed while it waited (by the worker: this thread waits too).
             ValueError: There is a NUL in an argument or a variable.
         """
         began = time.monotonic()
         wanted = descriptors if setup.terminal else {0: self._null, **descriptors}
-        with self._in_slots(wanted) as slots, self._as_children_are(directory):
-            if cgroup is None:
+        with self._in_slots(wanted) as slots, self._as_children_are(directory, setup.oom_score):
+            if setup.wants_fork or (cgroup is not None and not native_spawn.IS_POSSIBLE):
+                pid = fork_spawn.spawn(
+                    program, argv, env, descriptors=slots, default_signals=self._reset, setup=setup, cgroup=cgroup
+                )
+            elif cgroup is None:
                 actions: list[Any] = [(os.POSIX_SPAWN_DUP2, slot, theirs) for theirs, slot in slots.items()]
                 if setup.terminal:
                     actions[:0] = _open_terminal(setup.terminal)
@@ -111,8 +122,7 @@ class Spawner:
                     program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=self._reset
                 )
             else:
-                spawn_into = native_spawn.spawn_into if native_spawn.IS_POSSIBLE else fork_spawn.spawn_into
-                pid = spawn_into(
+                pid = native_spawn.spawn_into(
                     cgroup,
                     program,
                     argv,
@@ -140,8 +150,8 @@ class Spawner:
                 os.dup2(self._null, slot, inheritable=False)
 
     @contextlib.contextmanager
-    def _as_children_are(self, directory: int | None) -> Iterator[None]:
-        self._oom.be_ordinary()
+    def _as_children_are(self, directory: int | None, oom_score: int | None) -> Iterator[None]:
+        self._oom.be_ordinary(oom_score)
         self._limit_descriptors(self._descriptors)
         try:
             if directory is not None:

@@ -47,6 +47,7 @@ class Entry:
         self.start_ticks = 0  # with the pid names a process for good: clock ticks since boot
         self.started_at = 0.0  # seconds since the epoch
         self.errno: int | None = None  # why it could not be spawned
+        self.failed_part = ""  # of its set-up, if that was it; see ``setup.SetupFailed``
         self.exit: Exit | None = None
         self.asked: Asked | None = None
         self.kept: dict[str, int] = {}  # duplicates of descriptors that must not close, by name
@@ -74,18 +75,19 @@ class Entry:
             self.asked,
             self.kept,
             self.released,
+            self.failed_part,
         ]
 
     @classmethod
     def from_json(cls, fields: list[Any]) -> "Entry":
         entry = cls(fields[0], fields[1])
-        _, _, entry.note, entry.pid, entry.start_ticks, entry.started_at, entry.errno, exit_, asked, kept, released = (
-            fields
-        )
+        entry.note, entry.pid, entry.start_ticks, entry.started_at, entry.errno = fields[2:7]
+        exit_, asked, kept, released, *rest = fields[7:]
         entry.exit = Exit.from_json(exit_) if exit_ else None
         entry.asked = Asked(*asked) if asked else None
         entry.kept = dict(kept)
         entry.released = released
+        entry.failed_part = rest[0] if rest else ""  # a log may be older than this field
         return entry
 
     def close_kept(self) -> None:

@@ -108,7 +108,9 @@ class Worker:
         table = to_memory_file(entries)
         try:
             cgroups = self._cgroups
-            welcome = m.Welcome(store_id, self.starts, config.to_json(), cgroups.folder, cgroups.why_none)
+            welcome = m.Welcome(
+                store_id, self.starts, config.to_json(), cgroups.folder, cgroups.why_none, cgroups.why_no_limits
+            )
             self.connection.send(welcome, [table])
             for entry in entries:
                 if entry.kept:

@@ -39,12 +39,16 @@ class Channels:
         self._is_kept = False
 
     @classmethod
-    def made(cls, *, separate: bool, input_mode: InputMode, terminal: Size | None) -> Self:
-        """Raises SystemExhausted if the system has no room for them."""
+    def made(cls, *, separate: bool, input_mode: InputMode, terminal: Size | None, owner: int | None = None) -> Self:
+        """A terminal belongs to the user ``owner``, who may otherwise not open it anew.
+
+        Raises:
+            SystemExhausted: The system has no room for them.
+        """
         channels = cls()
         try:
             if terminal:
-                channels._make_terminal(terminal)
+                channels._make_terminal(terminal, owner)
             else:
                 channels._make_pipes(separate=separate)
             if input_mode is not InputMode.NONE:
@@ -78,9 +82,12 @@ class Channels:
         os.set_blocking(self.kept[stream.value], False)
         return writing
 
-    def _make_terminal(self, size: Size) -> None:
+    def _make_terminal(self, size: Size, owner: int | None) -> None:
         terminal = open_terminal(size)
         self._ours.callback(os.close, terminal.slave)
+        if owner is not None:
+            with contextlib.suppress(PermissionError):  # then the spawn says what is missing
+                os.fchown(terminal.slave, owner, -1)
         self.kept[_MASTER] = terminal.master
         self.kept[_SHOWN], self.kept[_SHOWN_IN] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.terminal = terminal.path

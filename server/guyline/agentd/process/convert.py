@@ -1,26 +1,23 @@
-"""Between the wire and the domain: requests are parsed into values that cannot be wrong, processes are packed."""
+"""From the wire to the domain: requests are parsed into values that cannot be wrong."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from google.protobuf.duration_pb2 import Duration
 
 from guyline.agent.v1 import process_pb2 as pb
 from guyline.agent.v1 import process_service_pb2 as calls
-from guyline.agentd.journal.runs import Run, Stream
-from guyline.agentd.journal.times import Mark
+from guyline.agentd.process.convert_privileges import to_privileges
+from guyline.agentd.process.convert_process import STATES
 from guyline.agentd.process.errors import JournalQuota
-from guyline.agentd.process.exit import EndedBy, Exit, State, TimeLimit, state_of
 from guyline.agentd.process.input import InputMode
 from guyline.agentd.process.listing import Filter, Place, Query
 from guyline.agentd.process.problems import Problems
 from guyline.agentd.process.process import Process
-from guyline.agentd.process.signals import Survivor
 from guyline.agentd.process.spec import DEFAULT_GRACE, Key, StartSpec, TimeLimits
-from guyline.agentd.process.usage import Usage
 from guyline.agentd.system.terminal import Size
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.cursor import Cursor
-from guyline.rpc.moments import to_duration, to_moment, to_seconds, to_timestamp
+from guyline.rpc.moments import to_moment, to_seconds
 
 MAX_COMMAND_BYTES = 131_000
 MAX_ARGUMENTS_BYTES = 1 << 20
@@ -34,7 +31,6 @@ MAX_LABEL_BYTES = 255
 MAX_PAGE = 1000
 DEFAULT_MAX_ENDED = 10
 _ID_BYTES = 36
-_LISTED_CHARACTERS = 1024
 DEFAULT_KEEPALIVE = 15.0
 MAX_TERM_BYTES = 64
 MOST_COLUMNS = 10_000
@@ -44,35 +40,6 @@ LONGEST_LIMIT = 30 * 86400.0
 LONGEST_WAIT = 600.0
 LONGEST_POLL = 300.0
 DEFAULT_WRITE_WAIT = 10.0
-
-_ENDED_BY = {
-    EndedBy.NOT_KNOWN: pb.ENDED_BY_UNSPECIFIED,
-    EndedBy.ITSELF: pb.ENDED_BY_ITSELF,
-    EndedBy.CALLER: pb.ENDED_BY_CALLER,
-    EndedBy.TIME_LIMIT: pb.ENDED_BY_TIME_LIMIT,
-    EndedBy.AGENT: pb.ENDED_BY_AGENT,
-    EndedBy.OOM_KILLER: pb.ENDED_BY_OOM_KILLER,
-}
-_TIME_LIMITS = {
-    TimeLimit.TIMEOUT: pb.TIME_LIMIT_TIMEOUT,
-    TimeLimit.IDLE_TIMEOUT: pb.TIME_LIMIT_IDLE_TIMEOUT,
-}
-_INPUT_MODES = {
-    InputMode.NONE: pb.INPUT_MODE_NONE,
-    InputMode.PIPE: pb.INPUT_MODE_PIPE,
-    InputMode.TERMINAL: pb.INPUT_MODE_TERMINAL,
-}
-_STATES = {
-    State.RUNNING: pb.PROCESS_STATE_RUNNING,
-    State.EXITED: pb.PROCESS_STATE_EXITED,
-    State.UNKNOWN: pb.PROCESS_STATE_UNKNOWN,
-}
-_DESCENDANTS = {
-    "group": pb.DESCENDANTS_GROUP,
-    "session": pb.DESCENDANTS_SESSION,
-    "cgroup": pb.DESCENDANTS_CGROUP,
-}
-_STREAMS = {Stream.STDOUT: pb.OUTPUT_STREAM_STDOUT, Stream.STDERR: pb.OUTPUT_STREAM_STDERR}
 
 
 def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: int, most_kept_bytes: int) -> StartSpec:
@@ -102,6 +69,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
         problems.add(f"{path}kept_bytes", f"{request.kept_bytes} is less than {LEAST_KEPT_BYTES}")
     _check_labels(problems, f"{path}labels", request.labels)
     key = _to_key(problems, request.key, f"{path}key") if request.HasField("key") else None
+    privileges = to_privileges(request.privileges, f"{path}privileges.", problems.add)
     problems.raise_if_any()
     if request.kept_bytes > most_kept_bytes:
         raise JournalQuota(f"{path}kept_bytes", request.kept_bytes, most_kept_bytes)
@@ -121,6 +89,7 @@ def to_spec(request: calls.StartRequest, *, path: str, pause: bool, kept_bytes: 
         time_limits=time_limits,
         redact=tuple(request.redact),
         labels=dict(request.labels),
+        privileges=privileges,
     )
 
 
@@ -180,7 +149,7 @@ def to_query(request: calls.ProcessServiceListRequest) -> Query:
     problems = Problems()
     wanted = request.filter
     _check_labels(problems, "filter.labels", wanted.labels)
-    states = {number: state for state, number in _STATES.items()}
+    states = {number: state for state, number in STATES.items()}
     for index, state in enumerate(wanted.states):
         problems.check_enum(f"filter.states[{index}]", state, states)
     problems.check_text("filter.id_prefix", wanted.id_prefix, at_most=_ID_BYTES)
@@ -304,82 +273,3 @@ def _to_seconds(field: str, duration: Duration, *, least: float) -> float:
     if not least <= seconds <= 600:
         raise InvalidInput(Violation(field, f"{seconds:g} s is not between {least:g} s and 10 min"))
     return seconds
-
-
-def to_listed_process(process: Process, usage: Usage | None = None) -> pb.Process:
-    """The same, short enough to stand among a thousand others, with what it uses if that is known."""
-    message = to_process(process)
-    if usage:
-        message.usage.CopyFrom(
-            pb.Usage(cpu=to_duration(usage.cpu), memory_bytes=usage.memory_bytes, processes=usage.processes)
-        )
-    if len(message.command) + sum(map(len, message.argv)) > _LISTED_CHARACTERS:
-        message.abridged = True
-        message.command = message.command[:_LISTED_CHARACTERS]
-        message.argv[:] = [] if message.command else [" ".join(message.argv)[:_LISTED_CHARACTERS]]
-    return message
-
-
-def to_process(process: Process) -> pb.Process:
-    """The process as it is now."""
-    origin = process.origin
-    message = pb.Process(
-        process_id=origin.process_id,
-        command=origin.command,
-        argv=origin.argv,
-        directory=origin.directory,
-        chat_id=origin.chat_id or "",
-        background=origin.background,
-        output_mode=pb.OUTPUT_MODE_SEPARATE if origin.separate else pb.OUTPUT_MODE_MERGED,
-        pid=process.pid or 0,
-        sequence=origin.sequence,
-        started_at=to_timestamp(process.started_at),
-        labels=origin.labels,
-    )
-    refresh(message, process)
-    return message
-
-
-def refresh(message: pb.Process, process: Process) -> None:
-    """Brings an earlier message of the process up to date."""
-    journal = process.output.journal
-    message.state = _STATES[state_of(process.exit)]
-    message.when_full = pb.WHEN_FULL_PAUSE if process.is_paced else pb.WHEN_FULL_DROP_OLDEST
-    message.output_bytes = journal.size
-    message.kept_from = journal.kept_from
-    message.output_open = process.output.is_open
-    message.journal_degraded = journal.is_degraded
-    if process.exit:
-        message.exit.CopyFrom(to_exit(process.exit))
-
-
-def to_exit(exit_: Exit) -> pb.Exit:
-    message = pb.Exit(
-        ended_by=_ENDED_BY[exit_.ended_by],
-        ended_at=to_timestamp(exit_.ended_at),
-        user_cpu=to_duration(exit_.user_cpu),
-        system_cpu=to_duration(exit_.system_cpu),
-        peak_memory_bytes=exit_.peak_memory_bytes,
-        core_dumped=exit_.core_dumped,
-        descendants_left=[_DESCENDANTS[place] for place in exit_.left_in],
-        time_limit=_TIME_LIMITS[exit_.time_limit] if exit_.time_limit else pb.TIME_LIMIT_UNSPECIFIED,
-    )
-    if exit_.code is not None:
-        message.code = exit_.code
-    elif exit_.signal is not None:
-        message.signal = exit_.signal
-    else:
-        message.unknown = pb.UnknownEnd.Value(f"UNKNOWN_END_{exit_.unknown}")
-    return message
-
-
-def to_runs(runs: Iterable[Run]) -> list[pb.OutputRun]:
-    return [pb.OutputRun(stream=_STREAMS[run.stream], length_bytes=run.length_bytes) for run in runs]
-
-
-def to_times(marks: Iterable[Mark]) -> list[pb.OutputTime]:
-    return [pb.OutputTime(offset=mark.offset, printed_at=to_timestamp(mark.printed_at)) for mark in marks]
-
-
-def to_survivors(survivors: Iterable[Survivor]) -> list[calls.Survivor]:
-    return [calls.Survivor(pid=survivor.pid, name=survivor.name) for survivor in survivors]

@@ -51,6 +51,54 @@ class CommandNotRunnable(WrongState):
         )
 
 
+class PrivilegeMissing(WrongState):
+    """The agent may not set this up for a process."""
+
+    reason = "PRIVILEGE_MISSING"
+
+    def __init__(self, setting: str, number: int) -> None:
+        super().__init__(
+            f"the agent lacks the privilege for {setting}: {os.strerror(number)}",
+            setting=setting,
+            errno=errno.errorcode.get(number, "?"),
+        )
+
+
+class FeatureOff(WrongState):
+    """The agent cannot do here what is asked for."""
+
+    reason = "FEATURE_OFF"
+
+    def __init__(self, feature: str, why: str) -> None:
+        super().__init__(f"this agent lacks {feature}: {why}", feature=feature)
+
+
+class UserUnknown(InvalidInput):
+    """There is no such user, or no such group."""
+
+    def __init__(self, kind: str, name: str, *, path: str = "") -> None:
+        super().__init__(Violation(f"{path}privileges.{kind}", f"there is no {kind} {name!r}"))
+        self._kind = kind
+        self._name = name
+
+    def below(self, path: str) -> "UserUnknown":
+        """The same of a start that lies at ``path`` in a larger request."""
+        return UserUnknown(self._kind, self._name, path=path)
+
+
+class UserLookupTimedOut(TimedOut):
+    """User and group could not be looked up in time, as if the name service is not to be reached."""
+
+    reason = "LOOKUP_TIMED_OUT"
+
+    def __init__(self, user: str, group: str, seconds: float) -> None:
+        super().__init__(
+            f"looking up user {user!r} and group {group!r} took more than {seconds:g} s; is the name service down?",
+            user=user,
+            group=group,
+        )
+
+
 class DirectoryNotUsable(InvalidInput):
     """The working directory is missing, is no directory, or may not be entered."""
 

@@ -14,7 +14,7 @@ from guyline.agentd.process.canceling import Canceling
 from guyline.agentd.process.changes import Changes
 from guyline.agentd.process.clock import Clock
 from guyline.agentd.process.ends import Ends
-from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, ProcessNotFound, ProcessRunning
+from guyline.agentd.process.errors import KeeperLost, ProcessNotFound, ProcessRunning
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.input import InputRoom
 from guyline.agentd.process.keys import Keys, Outcome, Use
@@ -26,7 +26,7 @@ from guyline.agentd.process.room import Room, Seats
 from guyline.agentd.process.secrets import kept_secrets
 from guyline.agentd.process.signals import Signals
 from guyline.agentd.process.spec import Origin, StartSpec
-from guyline.agentd.process.starting import Starter, spawn_failure
+from guyline.agentd.process.starting import LASTING_FAILURES, Starter, spawn_failure
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.process.usage import UsageReader
 from guyline.agentd.system.cgroup import Cgroup
@@ -154,7 +154,7 @@ class Processes:
         for process_id, entry in list(self._keeper.entries.items()):
             origin = origins[process_id]
             if origin.is_fence or entry.errno is not None:
-                self._remember_key(origin, spawn_failure(origin, entry.errno or 0))
+                self._remember_key(origin, spawn_failure(origin, entry.errno or 0, entry.failed_part))
             else:
                 self._room.take(origin.chat_id)
                 self._take_up(entry, origin)
@@ -226,7 +226,7 @@ class Processes:
             self._metrics.refused(why.reason)
             if spec.redact and not isinstance(why, KeeperLost):
                 self._journals.remove(process_id)  # there are only its secrets
-            if spec.key and not isinstance(why, CommandNotRunnable | KeeperLost):
+            if spec.key and not isinstance(why, (*LASTING_FAILURES, KeeperLost)):
                 self._keys.remove(chat_id, spec.key.value)  # nothing was tried: the same key may try again
             raise
         process = self._take_up(entry, origin)

@@ -10,7 +10,8 @@ from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.agentd.process import convert
-from guyline.agentd.process.errors import DirectoryNotUsable, SecretsNotUsable
+from guyline.agentd.process.convert_process import refresh, to_exit, to_process, to_runs, to_survivors, to_times
+from guyline.agentd.process.errors import DirectoryNotUsable, SecretsNotUsable, UserUnknown
 from guyline.agentd.process.follow import Batch, Follower
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
@@ -70,7 +71,7 @@ class ProcessService(ProcessServiceServicer):
         process = started.process
         return pb.StartResponse(
             process_id=process.process_id,
-            process=convert.to_process(process),
+            process=to_process(process),
             attached=started.attached,
             age=to_duration(max(0.0, time.time() - process.started_at)),
             instance_id=self._instance_id,
@@ -85,7 +86,7 @@ class ProcessService(ProcessServiceServicer):
             first = pb.RunResponse(
                 attached=started.attached,
                 instance_id=self._instance_id,
-                process=convert.to_process(process),  # made while the command runs: what is waited for is its end
+                process=to_process(process),  # made while the command runs: what is waited for is its end
             )
             follower = Follower(process, 0, quiet=keepalive, paces=True, times=request.times, detach_after=detach_after)
             async with aclosing(follower.batches()) as batches:
@@ -120,7 +121,7 @@ class ProcessService(ProcessServiceServicer):
         wait = convert.to_optional_seconds("wait", request.wait, is_set=request.HasField("wait"))
         to_all = request.scope == pb.SIGNAL_SCOPE_ALL
         survivors = await self._processes.signals.end(process, number, to_all=to_all, grace=grace, wait=wait)
-        return pb.SignalResponse(process=convert.to_process(process), survivors=convert.to_survivors(survivors))
+        return pb.SignalResponse(process=to_process(process), survivors=to_survivors(survivors))
 
     async def GetOutput(self, request: pb.GetOutputRequest, context: Context) -> pb.GetOutputResponse:
         return await self._views.get_output(request, context)
@@ -163,7 +164,7 @@ class ProcessService(ProcessServiceServicer):
         )
         try:
             started = await self._processes.start(spec, caller_of(context))
-        except (DirectoryNotUsable, SecretsNotUsable) as why:
+        except (DirectoryNotUsable, SecretsNotUsable, UserUnknown) as why:
             raise why.below(path) from why
         bind_to_call(process_id=started.process.process_id)
         return started
@@ -198,13 +199,13 @@ def _fill(response: Response, process: Process, batch: Batch) -> Response:
     control.cursor = Cursor(process.id_bytes, batch.position).to_bytes()
     response.offset = batch.offset
     if batch.data:
-        response.runs.extend(convert.to_runs(batch.runs))
-        response.times.extend(convert.to_times(batch.times))
+        response.runs.extend(to_runs(batch.runs))
+        response.times.extend(to_times(batch.times))
     if batch.changed:
         if response.HasField("process"):
-            convert.refresh(response.process, process)
+            refresh(response.process, process)
         else:
-            response.process.CopyFrom(convert.to_process(process))
+            response.process.CopyFrom(to_process(process))
     if batch.gap:
         setattr(control.gap, "from", batch.gap[0])
         control.gap.to = batch.gap[1]
@@ -215,5 +216,5 @@ def _fill(response: Response, process: Process, batch: Batch) -> Response:
     elif not (batch.data or batch.changed):
         control.keep_alive.SetInParent()
     if batch.exit:
-        response.exit.CopyFrom(response.process.exit if batch.changed else convert.to_exit(batch.exit))
+        response.exit.CopyFrom(response.process.exit if batch.changed else to_exit(batch.exit))
     return with_bytes(response, "data", batch.data) if batch.data else response

@@ -1,7 +1,7 @@
 """The calls that end processes, and forget them."""
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.agentd.process import convert
+from guyline.agentd.process import convert, convert_process
 from guyline.agentd.process.canceling import DEFAULT_GRACE
 from guyline.agentd.process.processes import Processes
 from guyline.daemon.logging import bind_to_call
@@ -36,7 +36,7 @@ class EndCalls:
         bind_to_call(process_id=process.process_id)
         if wait is not None:
             await self._processes.signals.wait_until_gone(process, to_all=True, at_most=wait)
-        return pb.ProcessServiceCancelResponse(process=convert.to_process(process))
+        return pb.ProcessServiceCancelResponse(process=convert_process.to_process(process))
 
     async def remove(
         self, request: pb.ProcessServiceRemoveRequest, context: Context

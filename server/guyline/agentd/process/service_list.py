@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.agentd.process import convert
+from guyline.agentd.process import convert, convert_process
 from guyline.agentd.process.listing import Item, Selection
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.process.watch import Interest, WatchBatch, WatchCursor, Watcher
@@ -40,7 +40,7 @@ class ListCalls:
         for item in most:
             if size > MOST_BYTES:
                 break
-            messages.append(convert.to_listed_process(item.process, usage.get(item.process.process_id)))
+            messages.append(convert_process.to_listed_process(item.process, usage.get(item.process.process_id)))
             size += messages[-1].ByteSize()
             page.append(item)
         has_more = len(page) < len(selection.rest)
@@ -90,7 +90,7 @@ def _in_messages(batch: WatchBatch) -> Iterator[tuple[list[pb.ProcessEvent], boo
 
 def _to_events(batch: WatchBatch) -> Iterator[pb.ProcessEvent]:
     for process in batch.put:
-        message = convert.to_listed_process(process)
+        message = convert_process.to_listed_process(process)
         is_end = process.process_id in batch.ended
         yield pb.ProcessEvent(ended=message) if is_end else pb.ProcessEvent(put=message)
     for process_id in batch.removed:

@@ -2,7 +2,7 @@
 
 from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.agentd.process import convert
+from guyline.agentd.process import convert, convert_process
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.process.viewing import Seen, Viewer, Wanted
@@ -31,7 +31,7 @@ class ViewCalls:
         bind_to_call(process_id=process.process_id)
         start = _to_start(request, process)
         wanted = _to_wanted(request, start, await self._processes.secrets_of(process))
-        return _to_response(process, await Viewer(process, wanted).see(convert.to_process))
+        return _to_response(process, await Viewer(process, wanted).see(convert_process.to_process))
 
 
 def _to_start(request: pb.GetOutputRequest, process: Process) -> int:

@@ -1,7 +1,7 @@
 """The call that waits."""
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.agentd.process.convert import to_process
+from guyline.agentd.process.convert_process import to_process
 from guyline.agentd.process.convert_wait import to_response, to_wait
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.process.secrets import hidden

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from guyline.agentd.process.input import InputMode
+from guyline.agentd.process.privileges import AS_THE_AGENT, Privileges
 from guyline.agentd.system.terminal import Size
 
 DEFAULT_GRACE = 5.0
@@ -49,6 +50,7 @@ class StartSpec:
     time_limits: TimeLimits = TimeLimits()
     redact: tuple[str, ...] = ()  # names of variables
     labels: Mapping[str, str] = field(default_factory=dict)
+    privileges: Privileges = AS_THE_AGENT
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -84,6 +86,7 @@ class StartSpec:
             "time_limits": self.time_limits != TimeLimits() and list(vars(self.time_limits).values()),
             "redact": sorted(set(self.redact)),
             "labels": sorted(self.labels.items()),
+            "privileges": self.privileges != AS_THE_AGENT and self.privileges.essence(),
         }
 
 
@@ -136,6 +139,8 @@ class Origin:
             key=key.value,
             key_created_at=key.created_at,
         )
+
+    user: str = ""  # as asked for; empty: the agent's own
 
     def to_json(self) -> str:
         plain = {"input_mode": self.input_mode.value, "time_limits": vars(self.time_limits)}

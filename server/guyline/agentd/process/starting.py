@@ -12,14 +12,25 @@ from guyline.agentd.keeper.client import KeeperGone, Spawned
 from guyline.agentd.keeper.setup import Setup
 from guyline.agentd.process.channels import Channels
 from guyline.agentd.process.environment import Environment
-from guyline.agentd.process.errors import CommandNotRunnable, KeeperLost, StartCanceled, SystemExhausted
+from guyline.agentd.process.errors import (
+    CommandNotRunnable,
+    KeeperLost,
+    PrivilegeMissing,
+    StartCanceled,
+    SystemExhausted,
+)
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.lookup import Found, Lookup
+from guyline.agentd.process.priority import Priority
+from guyline.agentd.process.privileges import setup_failure
 from guyline.agentd.process.secrets import chosen
 from guyline.agentd.process.spec import Origin, StartSpec
+from guyline.agentd.process.users import Users
 from guyline.errors import GuylineError
 
 _EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+LASTING_FAILURES = (CommandNotRunnable, PrivilegeMissing)
+"""Remembered for the start's key. Others may pass: the same key may try again."""
 _LEAST_PAUSED_BYTES = 16 << 20
 """With PAUSE at least so much is kept: what was sent but not received must still be there for the next connection."""
 
@@ -28,6 +39,9 @@ class SpawningKeeper(Protocol):
     """What a start asks of the keeper; see ``keeper.client.KeeperClient``."""
 
     entries: dict[str, table.Entry]
+
+    @property
+    def why_no_limits(self) -> Mapping[str, str]: ...
 
     async def start(self, request: m.Start, descriptors: list[int]) -> Spawned: ...
     def forget(self, process_id: str) -> None: ...
@@ -41,7 +55,9 @@ class Starter:
         *,
         keeper: SpawningKeeper,
         lookup: Lookup,
+        users: Users,
         environment: Environment,
+        priority: Priority,
         boot_id: str,
         reach: FaultPoint,
         keep_secrets: Callable[[str, Mapping[str, bytes]], None],
@@ -50,7 +66,9 @@ class Starter:
         self._keep_secrets = keep_secrets
         self._keeper = keeper
         self._lookup = lookup
+        self._users = users
         self._environment = environment
+        self._priority = priority
         self._boot_id = boot_id
         self._reach = reach
         self._clock = clock
@@ -63,7 +81,10 @@ class Starter:
         Raises:
             GuylineError: It was not spawned; of KeeperLost alone nobody can say.
         """
-        env = self._environment.for_command(spec.requested_env, chat_id)
+        spec.privileges.demand_features(self._keeper.why_no_limits)
+        identity = await self._users.find(spec.privileges.user, spec.privileges.group)
+        setup = spec.privileges.to_setup(identity, self._priority)
+        env = self._environment.for_command({**identity.env, **spec.requested_env}, chat_id)
         secrets = chosen(spec.redact, env)
         found = await self._lookup.find(spec.arguments[0], spec.directory, env)
         self._reach("start.looked_up")
@@ -89,11 +110,14 @@ class Starter:
                 began_at=time.monotonic(),
                 redact=spec.redact,
                 labels=dict(spec.labels),
+                user=spec.privileges.user,
             )
             self._keep(process_id, secrets)
-            with Channels.made(separate=spec.separate, input_mode=spec.input_mode, terminal=spec.terminal) as channels:
+            with Channels.made(
+                separate=spec.separate, input_mode=spec.input_mode, terminal=spec.terminal, owner=setup.uid
+            ) as channels:
                 self._reach("start.prepared")
-                await self._ask_keeper(origin, found, env, channels)
+                await self._ask_keeper(origin, found, env, setup._replace(terminal=channels.terminal), channels)
                 channels.keep()
         finally:
             os.close(found.directory)
@@ -107,7 +131,9 @@ class Starter:
         except OSError as why:
             raise SystemExhausted(why.errno or errno.ENOSPC) from why
 
-    async def _ask_keeper(self, origin: Origin, found: Found, env: Mapping[str, str], channels: Channels) -> None:
+    async def _ask_keeper(
+        self, origin: Origin, found: Found, env: Mapping[str, str], setup: Setup, channels: Channels
+    ) -> None:
         request = m.Start(
             process_id=origin.process_id,
             info=origin.to_json(),
@@ -116,7 +142,7 @@ class Starter:
             env=dict(env),
             child=list(channels.child),
             kept=list(channels.kept),
-            setup=Setup(terminal=channels.terminal).to_json(),
+            setup=setup.to_json(),
         )
         descriptors = [found.directory, *channels.child.values(), *channels.kept.values()]
         try:
@@ -124,16 +150,18 @@ class Starter:
         except KeeperGone as why:
             raise KeeperLost from why
         except OSError as why:
-            failure = spawn_failure(origin, why.errno or errno.EINVAL)
-            if not origin.key or isinstance(failure, SystemExhausted):  # that may pass: the same key may try again
+            failure = spawn_failure(origin, why.errno or errno.EINVAL, getattr(why, "part", ""))
+            if not (origin.key and isinstance(failure, LASTING_FAILURES)):
                 self._keeper.forget(origin.process_id)
             raise failure from why
         self._reach("start.answered")
 
 
-def spawn_failure(origin: Origin, number: int) -> GuylineError:
-    """What a caller is told of a spawn that failed with this errno."""
+def spawn_failure(origin: Origin, number: int, part: str) -> GuylineError:
+    """What a caller is told of a spawn that failed with this errno, at this part of its set-up if it was that."""
     if origin.is_fence:
         assert origin.key
         return StartCanceled(origin.key)
-    return SystemExhausted(number) if number in _EXHAUSTED else CommandNotRunnable(origin.argv[0], number)
+    if number in _EXHAUSTED:
+        return SystemExhausted(number)
+    return setup_failure(part, number) or CommandNotRunnable(origin.argv[0], number)
