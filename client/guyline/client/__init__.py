@@ -1,4 +1,4 @@
-"""Guyline for Python programs: ``AsyncAgent`` and what it gives and raises. ``docs/client.md`` shows how."""
+"""Guyline for Python programs: ``AsyncAgent``, ``Agent`` and what they give and raise. ``docs/client.md`` shows how."""
 
 from guyline.client.agent import AsyncAgent
 from guyline.client.completed import CommandFailed, Completed, StillRunning
@@ -71,6 +71,7 @@ from guyline.client.options import (
     Terminal,
 )
 from guyline.client.process import AsyncProcess
+from guyline.client.sync import Agent, Process
 from guyline.client.values import (
     AgentInfo,
     Canceled,
@@ -99,6 +100,7 @@ from guyline.client.values import (
 from guyline.client.view import Omission, View
 
 __all__ = [
+    "Agent",
     "AgentInfo",
     "AgentUnreachable",
     "AsyncAgent",
@@ -155,6 +157,7 @@ __all__ = [
     "Printed",
     "PrivilegeMissing",
     "Privileges",
+    "Process",
     "ProcessInfo",
     "ProcessNotFound",
     "ProcessNotRunning",
