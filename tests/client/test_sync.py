@@ -213,8 +213,7 @@ def test_control_c_cancels_the_call(shared_agent: RunningAgent) -> None:
     child = _program(
         shared_agent,
         "process = agent.open('echo ready; exec sleep 60')\n"
-        "print(next(process.output()).data, flush=True)\n"
-        "try:\n    process.wait()\n"
+        "try:\n    print(next(process.output()).data, flush=True)\n    process.wait()\n"
         "except KeyboardInterrupt:\n    process.signal(9, wait=10); print(process.wait().signal)\n"
         "agent.close()",
     )
