@@ -6,7 +6,7 @@ from guyline.cli.dial import agent_of, process_of
 from guyline.cli.relay import Signals, follow_to_the_end
 from guyline.cli.sink import Descriptors, JsonLines, write_json
 from guyline.cli.tail import beginning
-from guyline.cli.text import exit_to_json
+from guyline.cli.text import to_result
 from guyline.client.enums import WhenFull
 
 
@@ -25,5 +25,5 @@ async def _attached(options: Namespace, signals: Signals) -> int:
         sink = JsonLines() if options.json else Descriptors()
         ended, code = await follow_to_the_end(process, sink, signals, start=start)
         if options.json:
-            await write_json({"process_id": process.id, "exit": exit_to_json(ended)})
+            await write_json(to_result(process.id, ended))
     return code

@@ -9,9 +9,10 @@ from guyline.cli.dial import agent_of
 from guyline.cli.relay import Signals, follow_to_the_end
 from guyline.cli.say import complain, say, say_json
 from guyline.cli.sink import STDERR, STDOUT, Descriptors, JsonLines, write_json
-from guyline.cli.text import exit_to_json
+from guyline.cli.text import to_result
 from guyline.client.agent import AsyncAgent
 from guyline.client.enums import OutputMode
+from guyline.client.options import GroupLimits, Privileges, StartOptions
 
 _WRONG_USAGE = 125
 
@@ -32,14 +33,13 @@ async def _attached(options: Namespace, command: str | Sequence[str], signals: S
     async with agent_of(options) as agent:
         process = await agent.open(
             command,
-            directory=_directory(agent, options.cwd),
-            env=dict(options.env),
-            output=_output_mode(options.separate),
+            detach_after=options.detach_after,
+            **_start_options(agent, options, _output_mode(options.separate)),
         )
         sink = JsonLines() if options.json else Descriptors()
         ended, code = await follow_to_the_end(process, sink, signals)
         if options.json:
-            await write_json({"process_id": process.id, "exit": exit_to_json(ended)})
+            await write_json(to_result(process.id, ended))
     return code
 
 
@@ -56,12 +56,35 @@ async def _detached(options: Namespace, command: str | Sequence[str]) -> int:
 async def _started(agent: AsyncAgent, options: Namespace, command: str | Sequence[str]) -> str:
     process = await agent.start(
         command,
-        directory=_directory(agent, options.cwd),
-        env=dict(options.env),
-        output=OutputMode.SEPARATE if options.separate else OutputMode.MERGED,
-        background=True,
+        **_start_options(agent, options, OutputMode.SEPARATE if options.separate else OutputMode.MERGED),
     )
     return process.id
+
+
+def _start_options(agent: AsyncAgent, options: Namespace, output: OutputMode) -> StartOptions:
+    return StartOptions(
+        output=output,
+        background=options.detach,
+        directory=_directory(agent, options.cwd),
+        env=dict(options.env),
+        redact=options.redact,
+        labels=dict(options.label),
+        timeout=options.timeout,
+        idle_timeout=options.idle_timeout,
+        grace=options.grace,
+        privileges=_privileges(options),
+    )
+
+
+def _privileges(options: Namespace) -> Privileges | None:
+    limits = GroupLimits(memory_bytes=options.memory, cpus=options.cpus, pids=options.pids)
+    asked = Privileges(
+        user=options.user,
+        group=options.group,
+        nice=options.nice,
+        group_limits=limits if limits != GroupLimits() else None,
+    )
+    return asked if asked != Privileges() else None
 
 
 def _directory(agent: AsyncAgent, asked: str) -> str:
