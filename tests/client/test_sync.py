@@ -18,6 +18,7 @@ from guyline.client import (
     Agent,
     AgentUnreachable,
     AsyncAgent,
+    AsyncProcess,
     Chunk,
     CommandFailed,
     Completed,
@@ -264,6 +265,16 @@ def test_signatures_and_types_are_the_async_ones(agent: Agent) -> None:
     events.close()
     assert inspect.signature(agent.list) == inspect.signature(AsyncAgent.list.__get__(object()))
     assert Agent.list.__doc__ == AsyncAgent.list.__doc__
+
+
+@pytest.mark.parametrize(("sync", "twin"), [(Agent, AsyncAgent), (Process, AsyncProcess)])
+def test_nothing_is_left_out(sync: type, twin: type) -> None:
+    """What the async class learns, the other one learns as well."""
+    names = {name for name in vars(twin) if not name.startswith("_")} - {"aclose"}
+
+    assert names <= {name for name in dir(sync) if not name.startswith("_")}
+    if sync is Agent:
+        assert inspect.signature(sync).parameters == inspect.signature(twin).parameters
 
 
 def test_errors_are_the_same(agent: Agent) -> None:
