@@ -34,6 +34,18 @@ def test_on_a_narrow_terminal_the_command_is_cut_and_nothing_else(shared_agent: 
     assert re.match(r"[0-9a-f]{8} +exit 3 +- +[0-9]+s +0 B +- +exit 3 # .*…", row)
 
 
+def test_top_gives_the_terminal_back(shared_agent: RunningAgent) -> None:
+    """It shows a screen of its own, which goes with it; Ctrl-C is how everybody leaves it."""
+    with _terminal(shared_agent, "top", "--interval", "50ms") as terminal:
+        terminal.until(b"\x1b[?1049h")
+        terminal.until(b"COMMAND")
+        terminal.type(_CTRL_C)
+        terminal.until(b"\x1b[?1049l")
+
+        assert terminal.code() == 0
+    assert terminal.shown.count(b"\x1b[?25l") == terminal.shown.count(b"\x1b[?25h"), "the cursor is there again"
+
+
 def test_control_c_reaches_the_command(shared_agent: RunningAgent) -> None:
     """The terminal interrupts `guyline`, and `guyline` the command."""
     line = "trap 'echo tidy; exit 5' INT; echo ready; while :; do sleep 0.01; done"

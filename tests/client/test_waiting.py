@@ -45,7 +45,7 @@ async def test_the_condition_that_holds_is_told(scripted: ScriptedAgent, handle:
     [sent] = scripted.calls
     assert [each.WhichOneof("condition") for each in sent.conditions] == ["exit", "pattern", "port", "file"]
     assert (sent.conditions[1].pattern.from_offset, sent.conditions[2].port.port) == (5, 8080)
-    assert 6 < sent.timeout.ToSeconds() + 1 <= 8
+    assert 0 < sent.timeout.ToMilliseconds() <= 7000
 
 
 async def test_a_wait_outlasts_calls_and_breaks(scripted: ScriptedAgent, handle: AsyncProcess) -> None:

@@ -11,7 +11,6 @@ from guyline.client.errors import InvalidInput, ProcessNotFound, Violation
 from guyline.client.process import AsyncProcess
 
 _PATIENCE = 60.0  # seconds
-_EVERY_ENDED = 1_000_000
 _SHORTEST_PREFIX = 4
 _WHOLE_ID = 36
 
@@ -46,16 +45,17 @@ async def process_of(agent: AsyncAgent, name: str, *, paces: bool = False) -> As
         ProcessNotFound: There is none.
         InvalidInput: There are several, or could easily be.
     """
-    return await agent.attach(await _whole(agent, name), paces=paces)
+    return await agent.attach(await whole_id(agent, name), paces=paces)
 
 
-async def _whole(agent: AsyncAgent, name: str) -> str:
+async def whole_id(agent: AsyncAgent, name: str) -> str:
+    """The id that begins so, if there is only one. Errors as above."""
     if len(name) >= _WHOLE_ID:
         return name
     if len(name) < _SHORTEST_PREFIX:
         raise _invalid(f"{name!r} is too short; give at least the first {_SHORTEST_PREFIX} characters of an id")
-    known = (await agent.list(max_ended=_EVERY_ENDED, id_prefix=name)).processes
-    found = [process.process_id for process in known]
+    known = (await agent.list(id_prefix=name, max_ended=None)).processes
+    found = [process.process_id for process in known if process.process_id.startswith(name)]
     if not found:
         raise ProcessNotFound(f"no process whose id begins with {name!r}")
     if len(found) > 1:

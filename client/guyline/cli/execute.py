@@ -13,7 +13,7 @@ from guyline.cli.say import complain, say, say_json
 from guyline.cli.sink import STDERR, STDOUT
 from guyline.client.agent import AsyncAgent
 from guyline.client.enums import InputMode, OutputMode
-from guyline.client.options import StartOptions, Terminal
+from guyline.client.options import GroupLimits, Privileges, StartOptions, Terminal
 
 _WRONG_USAGE = 125
 _USUAL_SIZE = 80, 24
@@ -33,7 +33,11 @@ async def run(options: Namespace) -> int:
 
 async def _attached(options: Namespace, command: str | Sequence[str], signals: Signals) -> int:
     async with agent_of(options) as agent:
-        process = await agent.open(command, **_start_options(agent, options))
+        process = await agent.open(
+            command,
+            detach_after=options.detach_after,
+            **_start_options(agent, options, _output_mode(options)),
+        )
         return await stand_in(process, options, signals, reads=options.interactive or options.tty)
 
 
@@ -48,11 +52,43 @@ async def _detached(options: Namespace, command: str | Sequence[str]) -> int:
 
 
 async def _started(agent: AsyncAgent, options: Namespace, command: str | Sequence[str]) -> str:
-    start = _start_options(agent, options)
-    start["output"] = OutputMode.SEPARATE if options.separate else OutputMode.MERGED
-    start["background"] = True
-    process = await agent.start(command, **start)
+    process = await agent.start(
+        command,
+        **_start_options(agent, options, OutputMode.SEPARATE if options.separate else OutputMode.MERGED),
+    )
     return process.id
+
+
+def _start_options(agent: AsyncAgent, options: Namespace, output: OutputMode) -> StartOptions:
+    start = StartOptions(
+        output=output,
+        background=options.detach,
+        directory=_directory(agent, options.cwd),
+        env=dict(options.env),
+        redact=options.redact,
+        labels=dict(options.label),
+        timeout=options.timeout,
+        idle_timeout=options.idle_timeout,
+        grace=options.grace,
+        privileges=_privileges(options),
+    )
+    if options.tty:
+        columns, rows = console.size() or _USUAL_SIZE
+        start["terminal"] = Terminal(columns, rows, term=os.environ.get("TERM", ""))
+    elif options.interactive:
+        start["stdin"] = InputMode.PIPE
+    return start
+
+
+def _privileges(options: Namespace) -> Privileges | None:
+    limits = GroupLimits(memory_bytes=options.memory, cpus=options.cpus, pids=options.pids)
+    asked = Privileges(
+        user=options.user,
+        group=options.group,
+        nice=options.nice,
+        group_limits=limits if limits != GroupLimits() else None,
+    )
+    return asked if asked != Privileges() else None
 
 
 def _directory(agent: AsyncAgent, asked: str) -> str:
@@ -73,21 +109,9 @@ def _command(options: Namespace) -> str | list[str]:
     return argv
 
 
-def _start_options(agent: AsyncAgent, options: Namespace) -> StartOptions:
-    start = StartOptions(directory=_directory(agent, options.cwd), env=dict(options.env), output=_output_mode(options))
-    if options.tty:
-        columns, rows = console.size() or _USUAL_SIZE
-        start["terminal"] = Terminal(columns, rows, term=os.environ.get("TERM", ""))
-    elif options.interactive:
-        start["stdin"] = InputMode.PIPE
-    return start
-
-
 def _output_mode(options: Namespace) -> OutputMode:
     """Separate only where it makes a difference: one stream keeps the order in which things were written."""
-    separate: bool | None = options.separate
-    if options.tty:
-        return OutputMode.MERGED
+    separate: bool | None = options.separate and not options.tty
     if separate is None:
         separate = not _is_same_file(STDOUT, STDERR)
     return OutputMode.SEPARATE if separate else OutputMode.MERGED

@@ -16,6 +16,8 @@ _WHAT_TO_DO = {
     "SOCKET_NOT_TRUSTED": "use a directory of your own with mode 0700, for example with `guyline agent --listen`",
     "PROCESS_NOT_FOUND": "`guyline ps` lists those that you may see",
     "NOT_AUTHENTICATED": "--token-file names the file that holds the token",
+    "PROCESS_RUNNING": "`guyline kill` ends it",
+    "FEATURE_OFF": "`guyline info` says why",
     "TOO_MANY_PROCESSES": "`guyline ps` shows who runs, `guyline kill` makes room",
     "STORE_CHANGED": "`guyline ps` shows what the agent at this address knows",
 }

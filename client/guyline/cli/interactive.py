@@ -12,7 +12,7 @@ from guyline.cli.say import complain
 from guyline.cli.sink import STDOUT, Descriptors, JsonLines, Sink, write, write_json
 from guyline.cli.standard_input import standard_input
 from guyline.cli.tail import FROM_THE_START, Beginning
-from guyline.cli.text import SHORT, exit_to_json
+from guyline.cli.text import SHORT, to_result
 from guyline.client.enums import InputMode
 from guyline.client.errors import GuylineError, InputClosed, NoTerminal, ProcessNotFound
 from guyline.client.process import AsyncProcess
@@ -24,10 +24,11 @@ _END_OF_FILE = b"\x04"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended, and this command's exit code. Detached: it goes on, and there is no exit."""
+    """How it ended, None if it goes on; this command's exit code; whether somebody left it by the keys for that."""
 
     exit: Exit | None
     code: int
+    left: bool = False
 
 
 class Session:
@@ -70,7 +71,7 @@ class Session:
                 await asyncio.wait({output})  # there is no more to read
             if typing.done() and not output.done():
                 await typing
-                return Outcome(None, 0)
+                return Outcome(None, 0, left=True)
             return await output
         finally:
             for task in (typing, output):
@@ -162,8 +163,8 @@ async def stand_in(
         outcome = await session.run(start=start, redraws=redraws)
     else:
         outcome = Outcome(*await follow_to_the_end(process, sink, signals, start=start))
-    if outcome.exit is None:
+    if outcome.left:
         complain(f"guyline: left; `guyline attach {process.id[:SHORT]}` comes back to it")
-    elif options.json:
-        await write_json({"process_id": process.id, "exit": exit_to_json(outcome.exit)})
+    if options.json:
+        await write_json(to_result(process.id, outcome.exit))
     return outcome.code

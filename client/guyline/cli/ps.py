@@ -1,37 +1,87 @@
 """``guyline ps``."""
 
 import asyncio
+import shutil
 from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from guyline.cli.dial import agent_of
 from guyline.cli.say import say_json
 from guyline.cli.sink import STDOUT, write, write_json
 from guyline.cli.table import is_drawn, show
-from guyline.cli.text import COLUMNS, SHORT, shortened, to_json, to_row
+from guyline.cli.text import COLUMNS, SHORT, shortened, to_command, to_json, to_labels, to_row, to_state, usage_row
 from guyline.client.agent import AsyncAgent
-from guyline.client.values import Put, Removed, Reset, Synced, WatchEvent
+from guyline.client.values import Ended, ProcessInfo, Put, Removed, Reset, Synced, WatchEvent
+
+_WIDE = 160
+"""Characters on a line that leave room for labels."""
+
+_USAGE_KEYS = {"cpu", "memory"}
+
+# Numbers from the largest on, texts by the alphabet.
+_SORT: Mapping[str, Callable[[ProcessInfo], float | str]] = {
+    "age": lambda process: process.sequence,
+    "command": to_command,
+    "cpu": lambda process: -process.usage.cpu if process.usage else 0.0,
+    "id": lambda process: process.process_id,
+    "memory": lambda process: -process.usage.memory_bytes if process.usage else 0.0,
+    "output": lambda process: -process.output_bytes,
+    "state": to_state,
+}
 
 
 async def run(options: Namespace) -> int:
     """Lists processes, once or as they change."""
+    labels = dict(options.label)
     async with agent_of(options) as agent:
         if options.watch:
-            await _watch(agent, as_json=options.json)
+            await _watch(agent, labels, as_json=options.json)
             return 0
-        listing = await agent.list(max_ended=options.ended)
+        listing = await agent.list(
+            labels=labels, usage=options.sort in _USAGE_KEYS, max_ended=None if options.all else options.ended
+        )
+    processes = _sorted(listing.processes, options.sort)
     if options.json:
-        say_json(to_json(listing))
+        said = to_json(listing)
+        assert isinstance(said, dict), "a dataclass"
+        say_json(said | {"processes": [to_json(process) for process in processes]})
         return 0
-    rows = [to_row(process) for process in listing.processes]
-    if is_drawn():
-        rows = shortened(rows)
-    await asyncio.to_thread(show, COLUMNS, rows, wraps=False)
+    await asyncio.to_thread(_show, processes, options)
     return 0
 
 
-async def _watch(agent: AsyncAgent, *, as_json: bool) -> None:
-    async with aclosing(agent.watch()) as events:
+def _show(processes: Sequence[ProcessInfo], options: Namespace) -> None:
+    rows: list[tuple[str, ...]] = [to_row(process) for process in processes]
+    if is_drawn():
+        rows = shortened(rows)
+    columns: tuple[str, ...] = COLUMNS
+    if options.sort in _USAGE_KEYS:
+        columns, rows = _with(("CPU", "MEMORY"), columns, rows, [usage_row(process) for process in processes])
+    if options.labels or (
+        is_drawn() and shutil.get_terminal_size().columns >= _WIDE and any(p.labels for p in processes)
+    ):
+        columns, rows = _with(("LABELS",), columns, rows, [(to_labels(process) or "-",) for process in processes])
+    show(columns, rows, wraps=False)
+
+
+def _with(
+    more: tuple[str, ...], columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], cells: Sequence[tuple[str, ...]]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """More columns, before the last one, which makes room for all."""
+    return (
+        (*columns[:-1], *more, columns[-1]),
+        [(*row[:-1], *added, row[-1]) for row, added in zip(rows, cells, strict=True)],
+    )
+
+
+def _sorted(processes: Sequence[ProcessInfo], key: str | None) -> list[ProcessInfo]:
+    """What is alike stays as the agent has it."""
+    return sorted(processes, key=_SORT[key]) if key is not None else list(processes)
+
+
+async def _watch(agent: AsyncAgent, labels: dict[str, str], *, as_json: bool) -> None:
+    async with aclosing(agent.watch(labels=labels)) as events:
         async for event in events:
             if as_json:
                 await write_json(_to_json(event))
@@ -41,6 +91,8 @@ async def _watch(agent: AsyncAgent, *, as_json: bool) -> None:
 
 def _to_json(event: WatchEvent) -> dict[str, object]:
     match event:
+        case Ended(process):
+            return {"put": to_json(process), "ended": True}
         case Put(process):
             return {"put": to_json(process)}
         case Removed(process_id):

@@ -10,12 +10,15 @@ from typing import Self
 from guyline.cli.leave import leave
 from guyline.cli.sink import Sink
 from guyline.cli.tail import FROM_THE_START, Beginning
+from guyline.client.completed import in_words
+from guyline.client.enums import EndedBy
 from guyline.client.errors import GuylineError, NotFound, WrongState
 from guyline.client.process import AsyncProcess
 from guyline.client.values import Chunk, Exit
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 _OWN_FAILURE = 125
+_TIME_OVER = 124  # as timeout(1) has it
 
 
 class Signals:
@@ -97,20 +100,26 @@ async def send(process: AsyncProcess, number: int) -> None:
 
 async def follow_to_the_end(
     process: AsyncProcess, sink: Sink, signals: Signals, *, start: Beginning = FROM_THE_START
-) -> tuple[Exit, int]:
+) -> tuple[Exit | None, int]:
     """What ``exec`` and ``attach`` share, once the process is known: its output, its signals, its exit.
 
-    Returns the exit and the exit code for it.
+    Returns the exit, None if it was left running, and the exit code for it.
     """
     output = process.output(from_offset=start.from_offset, since=start.since)
     async with signals.passed_on_to(process), aclosing(output) as chunks:
         trouble = await _relay(process, chunks, sink)
+    if process.detached:
+        await _say(f"guyline: still running, id {process.id}; `guyline attach {process.id}` takes it up again\n")
+        return None, _TIME_OVER
     ended = await process.wait()
     if ended.unknown is not None:
         await _say(f"guyline: nobody knows how process {process.id} ended: {ended.unknown.label.replace('_', ' ')}\n")
     if trouble is not None and not isinstance(trouble, BrokenPipeError):
         await _say(f"guyline: the output could not be written: {trouble.strerror}\n")
         return ended, _OWN_FAILURE
+    if ended.ended_by is EndedBy.TIME_LIMIT:
+        await _say(f"guyline: {in_words(ended)}\n")
+        return ended, _TIME_OVER
     return ended, _OWN_FAILURE if ended.shell_code is None else ended.shell_code
 
 

@@ -1,10 +1,16 @@
 """Tables: drawn by rich on a terminal, plain columns anywhere else."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from guyline.cli.say import say
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_HEAD_LINES = 4  # of a screen: headline, nothing, heading, and one that stays free
 _GAP = 2  # between columns
 _LEAST_CUT = 10
 """Columns of a cut cell that are shown in any case, on a terminal that is too narrow for everything."""
@@ -26,25 +32,51 @@ def is_drawn() -> bool:
     return sys.stdout.isatty()
 
 
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: bool) -> None:
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
+@contextmanager
+def screen() -> Iterator[Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]]:
+    """Takes the whole terminal for the length of the block, and gives it back however that ends.
+
+    Gives a function that draws: a headline, columns and as many rows as there is room for.
+    """
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.text import Text
 
     console = Console()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+
+        def draw(headline: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+            shown = rows[: max(1, console.height - _HEAD_LINES)]
+            table = _to_table(columns, shown, width=console.width, wraps=False)
+            live.update(Group(Text(headline, no_wrap=True, overflow="ellipsis"), Text(), table), refresh=True)
+
+        yield draw
+
+
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: bool) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_to_table(columns, rows, width=console.width, wraps=wraps))
+
+
+def _to_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int, wraps: bool) -> "Table":
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
     widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
-    room = max(_LEAST_CUT, console.width - sum(width + _GAP for width in widths[:-1]))
+    room = max(_LEAST_CUT, width - sum(each + _GAP for each in widths[:-1]))
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for column, width in zip(columns[:-1], widths[:-1], strict=True):
-        table.add_column(column, no_wrap=True, width=width)
+    for column, least in zip(columns[:-1], widths[:-1], strict=True):
+        table.add_column(column, no_wrap=True, width=least)
     table.add_column(columns[-1], no_wrap=not wraps, width=min(widths[-1], room))
     for row in rows:
         cells = [Text(cell, style=_style(cell)) for cell in row]
         if not wraps:
             cells[-1].truncate(room, overflow="ellipsis")
         table.add_row(*cells)
-    console.print(table)
+    return table
 
 
 def _style(cell: str) -> str:

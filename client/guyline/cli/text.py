@@ -38,6 +38,11 @@ def exit_to_json(ended: Exit) -> dict[str, object]:
     return said | {"shell_code": ended.shell_code}
 
 
+def to_result(process_id: str, ended: Exit | None) -> dict[str, object]:
+    """What `exec` and `attach` say at last; no exit: it was left running."""
+    return {"process_id": process_id, "exit": exit_to_json(ended) if ended is not None else None}
+
+
 def to_row(process: ProcessInfo) -> tuple[str, ...]:
     """A process as a line of `guyline ps`."""
     return (
@@ -49,6 +54,13 @@ def to_row(process: ProcessInfo) -> tuple[str, ...]:
         process.chat_id or "-",
         to_command(process),
     )
+
+
+def usage_row(process: ProcessInfo) -> tuple[str, str]:
+    """CPU time and memory of a process as it runs."""
+    if process.usage is None:
+        return "-", "-"
+    return to_length(process.usage.cpu), to_size(process.usage.memory_bytes)
 
 
 COLUMNS = ("ID", "STATE", "PID", "AGE", "OUTPUT", "CHAT", "COMMAND")
@@ -83,13 +95,27 @@ def to_state(process: ProcessInfo) -> str:
 
 def to_command(process: ProcessInfo) -> str:
     """What was started, on one line and without what a terminal would act on."""
-    text = process.command or shlex.join(process.argv)
+    return on_one_line(process.command or shlex.join(process.argv))
+
+
+def to_labels(process: ProcessInfo) -> str:
+    """Its labels, on one line and without what a terminal would act on."""
+    return on_one_line(" ".join(f"{name}={value}" for name, value in sorted(process.labels.items())))
+
+
+def on_one_line(text: str) -> str:
+    """Text without what a terminal would act on."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def to_age(moment: datetime) -> str:
     """How long ago, in at most two units."""
-    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    return to_length(max(0.0, (datetime.now(UTC) - moment).total_seconds()))
+
+
+def to_length(length: float) -> str:
+    """A length of time, in at most two units."""
+    seconds = int(length)
     if seconds < _MINUTE:
         return f"{seconds}s"
     if seconds < _HOUR:

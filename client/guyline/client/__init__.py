@@ -1,8 +1,10 @@
-"""Guyline for Python programs: ``AsyncAgent`` and what it gives and raises. ``docs/client.md`` shows how."""
+"""Guyline for Python programs: ``AsyncAgent``, ``Agent`` and what they give and raise. ``docs/client.md`` shows how."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from guyline.client.agent import AsyncAgent
 from guyline.client.completed import CommandFailed, Completed, StillRunning
-from guyline.client.conditions import Condition, Exited, FileExists, Match, Met, NotMet, PortOpen, Printed
 from guyline.client.enums import (
     Descendants,
     EndedBy,
@@ -97,9 +99,37 @@ from guyline.client.values import (
     Usage,
     WatchEvent,
 )
-from guyline.client.view import Omission, View
+
+if TYPE_CHECKING:
+    from guyline.client.conditions import Condition, Exited, FileExists, Match, Met, NotMet, PortOpen, Printed
+    from guyline.client.sync import Agent, Process
+    from guyline.client.view import Omission, View
+else:
+
+    def __getattr__(name: str) -> object:
+        """Imports what only some programs need: the command, which starts anew each time, does without."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"guyline.client.{_LATER[name]}"), name)
+
+
+_LATER = {
+    "Agent": "sync",
+    "Condition": "conditions",
+    "Exited": "conditions",
+    "FileExists": "conditions",
+    "Match": "conditions",
+    "Met": "conditions",
+    "NotMet": "conditions",
+    "Omission": "view",
+    "PortOpen": "conditions",
+    "Printed": "conditions",
+    "Process": "sync",
+    "View": "view",
+}
 
 __all__ = [
+    "Agent",
     "AgentInfo",
     "AgentUnreachable",
     "AsyncAgent",
@@ -157,6 +187,7 @@ __all__ = [
     "Printed",
     "PrivilegeMissing",
     "Privileges",
+    "Process",
     "ProcessInfo",
     "ProcessNotFound",
     "ProcessNotRunning",

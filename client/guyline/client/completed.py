@@ -15,7 +15,7 @@ MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 
 _TAIL_BYTES = 2048
 _COMMAND_CHARACTERS = 100
-_CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_CONTROL_SEQUENCE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])"
 
 
 @dataclass(frozen=True)
@@ -158,5 +158,5 @@ def _tail(output: bytes) -> str:
 
 
 def _harmless(text: str) -> str:
-    plain = _CONTROL_SEQUENCE.sub("", text).replace("\r\n", "\n")
+    plain = re.sub(_CONTROL_SEQUENCE, "", text).replace("\r\n", "\n")
     return "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in plain)

@@ -180,7 +180,7 @@ class Connection:
             await self._pause(outage, error)
             try:
                 await self._until_answered(outage)
-            except Unavailable as last:
+            except PASSING as last:
                 last.outcome = error.outcome  # of what the caller wanted, not of the question whether anybody is there
                 raise
 

@@ -6,13 +6,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from signal import SIGKILL, SIGTERM
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import waiting
 from guyline.client.completed import StillRunning
-from guyline.client.conditions import Condition, Met
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.enums import OutputStyle, OutputWait, ProcessState, SignalScope
 from guyline.client.errors import Defect
@@ -20,9 +18,12 @@ from guyline.client.following import FollowedOutput, OutputMessage, follow
 from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.options import OutputRange
 from guyline.client.values import Canceled, Chunk, Exit, Line, ProcessInfo, Signalled
-from guyline.client.view import View
 from guyline.client.wire import Update, to_canceled, to_duration, to_signalled, to_timestamp, to_update
 from guyline.client.writing import Data, Writer
+
+if TYPE_CHECKING:
+    from guyline.client.conditions import Condition, Met
+    from guyline.client.view import View
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class AsyncProcess:
                         return update.exit
         raise Defect(f"the output of process {self.id} ended, and the agent did not say how the process did")
 
-    async def wait_for(self, *conditions: Condition, timeout: float | None = None) -> Met:
+    async def wait_for(self, *conditions: "Condition", timeout: float | None = None) -> "Met":
         """Waits until one of several things holds: ``Exited``, ``Printed``, ``PortOpen``, ``FileExists``.
 
         What holds already is told at once; of several, the one that stands first. Cancelling is safe.
@@ -188,6 +189,8 @@ class AsyncProcess:
             InvalidInput: A condition is wrong: a pattern that is none, say.
             ProcessNotFound: The process is not known any more.
         """
+        from guyline.client import waiting  # noqa: PLC0415 - only waits need it, and every start-up would pay for it
+
         met = await waiting.wait_for(self._connection, self.id, conditions, timeout=timeout)
         self.info = met.process
         return met
@@ -202,7 +205,7 @@ class AsyncProcess:
         wait_for: OutputWait = OutputWait.EXIT,
         max_bytes: int = 0,
         max_line_bytes: int = 0,
-    ) -> View:
+    ) -> "View":
         """Shows the output as a person or a model wants to see it: beginning, a note of what is left out, end.
 
         Secrets that the start named in ``redact`` are not in it. Cancelling is safe.
@@ -221,6 +224,8 @@ class AsyncProcess:
             OutOfRange: The offset is beyond what was printed so far.
             ProcessNotFound: The process is not known any more.
         """
+        from guyline.client import waiting  # noqa: PLC0415 - as above
+
         request = pb.GetOutputRequest(
             process_id=self.id,
             cursor=cursor,

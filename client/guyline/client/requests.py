@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.conditions import Condition, Exited, FileExists, PortOpen, Printed
 from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
 from guyline.client.errors import InvalidInput, Violation
 from guyline.client.options import Privileges, ResourceLimit, StartOptions, Terminal
@@ -20,7 +19,7 @@ def to_start_request(command: str | Sequence[str], options: StartOptions, *, whe
     Raises:
         InvalidInput: Something cannot even be written down: text that is no Unicode, a negative size.
     """
-    with _written_down("start"):
+    with written_down("start"):
         request = pb.StartRequest(
             command=command if isinstance(command, str) else "",
             argv=() if isinstance(command, str) else command,
@@ -103,7 +102,7 @@ def to_list_request(
     Raises:
         InvalidInput: As for a start.
     """
-    with _written_down("list"):
+    with written_down("list"):
         request = pb.ProcessServiceListRequest(max_ended=max_ended, usage=usage)
         if labels or states or id_prefix:
             wanted = [process_pb.ProcessState.ValueType(state) for state in states]
@@ -111,28 +110,9 @@ def to_list_request(
         return request
 
 
-def to_condition(condition: Condition) -> pb.WaitCondition:
-    """What to wait for.
-
-    Raises:
-        InvalidInput: As for a start.
-    """
-    with _written_down("conditions"):
-        match condition:
-            case Exited():
-                return pb.WaitCondition(exit=pb.ExitCondition())
-            case Printed(pattern, from_offset, cursor):
-                return pb.WaitCondition(
-                    pattern=pb.PatternCondition(pattern=pattern, from_offset=from_offset, cursor=cursor)
-                )
-            case PortOpen(port):
-                return pb.WaitCondition(port=pb.PortCondition(port=port))
-            case FileExists(path):
-                return pb.WaitCondition(file=pb.FileCondition(path=os.fspath(path)))
-
-
 @contextmanager
-def _written_down(what: str) -> Iterator[None]:
+def written_down(what: str) -> Iterator[None]:
+    """Turns what cannot even be written down into InvalidInput."""
     try:
         yield
     except (TypeError, ValueError):

@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.conditions import Condition, Match, Met
 from guyline.client.enums import (
     Descendants,
     EndedBy,
@@ -44,7 +43,6 @@ from guyline.client.values import (
     Usage,
     WatchEvent,
 )
-from guyline.client.view import Omission, View
 
 
 @dataclass(frozen=True)
@@ -187,38 +185,6 @@ def to_canceled(response: pb.ProcessServiceCancelResponse) -> Canceled:
     """What came of a cancel."""
     process = to_process_info(response.process) if response.HasField("process") else None
     return Canceled(process=process, fenced=response.fenced)
-
-
-def to_view(response: pb.GetOutputResponse) -> View:
-    """Output as shown."""
-    view = response.view
-    left_out = view.omission
-    return View(
-        process=to_process_info(response.process),
-        data=view.text,
-        from_offset=view.from_offset,
-        to_offset=view.to_offset,
-        omission=Omission(left_out.from_offset, left_out.to_offset, left_out.lost_bytes)
-        if view.HasField("omission")
-        else None,
-        cut_lines=view.cut_lines,
-        cut_bytes=view.cut_bytes,
-        redactions=view.redactions,
-        cursor=response.cursor,
-    )
-
-
-def to_met(response: pb.ProcessServiceWaitResponse, conditions: tuple[Condition, ...]) -> Met | None:
-    """Which of the conditions holds; None: none does."""
-    if not response.HasField("met"):
-        return None
-    found = response.match
-    return Met(
-        condition=conditions[response.met],
-        index=response.met,
-        process=to_process_info(response.process),
-        match=Match(found.offset, found.data, found.cursor) if response.HasField("match") else None,
-    )
 
 
 def to_agent_info(info: info_pb.GetInfoResponse) -> AgentInfo:

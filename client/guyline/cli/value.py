@@ -1,0 +1,155 @@
+"""Values on the command line: text that people write, as what it means. Others are refused with the reason."""
+
+import re
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from guyline.cli import keys
+
+if TYPE_CHECKING:
+    from guyline.client.conditions import Condition
+
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def to_variable(text: str) -> tuple[str, str]:
+    """A variable; of a name alone, with the value that it has here."""
+    import os
+
+    name, equals, value = text.partition("=")
+    if not name:
+        raise ArgumentTypeError(f"{text!r} has no name; give K=V, or K to pass your own K on")
+    if not equals and name not in os.environ:
+        raise ArgumentTypeError(f"{name} is not set here; give {name}=VALUE")
+    return name, value if equals else os.environ[name]
+
+
+def to_label(text: str) -> tuple[str, str]:
+    """A label with its value."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ArgumentTypeError(f"{text!r} is no label; give K=V")
+    return name, value
+
+
+def to_wanted_label(text: str) -> tuple[str, str]:
+    """A label to look for; a name alone: whatever its value."""
+    name, _, value = text.partition("=")
+    if not name:
+        raise ArgumentTypeError(f"{text!r} has no name; give K=V, or K for any value")
+    return name, value
+
+
+def to_count(text: str) -> int:
+    """A whole number from zero on."""
+    if not (text.isascii() and text.isdecimal()):
+        raise ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
+
+
+def to_nice(text: str) -> int:
+    """A niceness."""
+    if not re.fullmatch(r"-?[0-9]{1,2}", text) or not -20 <= int(text) <= 19:
+        raise ArgumentTypeError(f"{text!r} is no niceness; give -20 to 19")
+    return int(text)
+
+
+def to_cpus(text: str) -> float:
+    """CPUs' worth of time."""
+    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text) or not float(text):
+        raise ArgumentTypeError(f"{text!r} is no number of CPUs; give 0.5, 2")
+    return float(text)
+
+
+def to_bytes(text: str) -> int:
+    """A size."""
+    match = re.fullmatch(r"([0-9]+)([bkmg]?)", text.lower())
+    if not match:
+        raise ArgumentTypeError(f"{text!r} is no size; give 64k, 100m, 2g")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def to_since(text: str) -> int | datetime:
+    """An offset, or a time."""
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    try:
+        if text[:1].isdecimal() and text[-1:] in _UNITS:
+            return datetime.now(UTC) - timedelta(seconds=to_duration(text))
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError(
+            f"{text!r} is no time; give 90s, 10m, 2h, or 2026-11-21T10:00:00, or a number of bytes"
+        ) from None
+
+
+def to_tail(text: str) -> tuple[int, bool]:
+    """A number, and whether it counts lines."""
+    match = re.fullmatch(r"([0-9]+)([bkmg]?)", text.lower())
+    if not match:
+        raise ArgumentTypeError(f"{text!r} is neither a number of lines nor a size such as 64k")
+    return int(match[1]) * _SIZES[match[2]], not match[2]
+
+
+def to_optional_duration(text: str) -> float:
+    """A length of time that may be left out."""
+    try:
+        return to_duration(text)
+    except ArgumentTypeError as why:  # most likely it was not meant as one
+        raise ArgumentTypeError(f"{why}; without one it goes last") from why
+
+
+def to_duration(text: str) -> float:
+    """A length of time in seconds."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", text)
+    if not match:
+        raise ArgumentTypeError(f"{text!r} is no length of time; give 500ms, 5s, 2m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def to_keys(text: str) -> bytes:
+    """Keys such as ``ctrl-p,ctrl-q``; ``none`` is none."""
+    try:
+        return keys.to_keys(text)
+    except ValueError as why:
+        raise ArgumentTypeError(str(why)) from why
+
+
+def to_signal(text: str) -> int:
+    """A signal's number."""
+    import signal
+
+    if text.isascii() and text.isdecimal() and 1 <= int(text) <= signal.NSIG - 1:
+        return int(text)
+    name = text.upper().removeprefix("SIG")
+    if f"SIG{name}" in signal.Signals.__members__:
+        return signal.Signals[f"SIG{name}"]
+    raise ArgumentTypeError(f"{text!r} is no signal; `kill -l` lists them")
+
+
+def to_condition(text: str) -> "tuple[str, Condition]":
+    """Something to wait for, as written and as it is."""
+    from guyline.client.conditions import Exited, FileExists, PortOpen, Printed
+
+    kind, _, rest = text.partition(":")
+    if text == "exit":
+        return text, Exited()
+    if len(text) > 2 and text[0] == text[-1] == "/":
+        return text, Printed(text[1:-1])
+    if kind == "port" and rest.isascii() and rest.isdecimal() and 0 < int(rest) < 65536:
+        return text, PortOpen(int(rest))
+    if kind == "file" and rest:
+        return text, FileExists(rest)
+    raise ArgumentTypeError(f"{text!r} is nothing to wait for; give exit, /PATTERN/, port:NUMBER or file:PATH")
+
+
+def to_cursor(text: str) -> bytes:
+    """A cursor as `view --json` gives it."""
+    import base64
+
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no cursor; `guyline view --json` gives one") from None

@@ -1,0 +1,169 @@
+"""The same for programs without an event loop: ``Agent`` and ``Process`` wait for what their async twins do."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+from guyline.client.agent import AsyncAgent
+from guyline.client.blocking import Facade, blocking, blocking_to, streaming
+from guyline.client.completed import Completed
+from guyline.client.lines import LINE_BYTES, LineSplitter
+from guyline.client.loop_thread import Errands, LoopThread
+from guyline.client.options import OutputRange, RunOptions
+from guyline.client.process import AsyncProcess
+from guyline.client.values import Chunk, Line, ProcessInfo
+
+
+class Process(Facade[AsyncProcess]):
+    """One process of the agent; see ``AsyncProcess``. Safe from any thread."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.post(self._twin.aclose())
+
+    @property
+    def id(self) -> str:
+        """Names the process for all time."""
+        return self._twin.id
+
+    @property
+    def info(self) -> ProcessInfo:
+        """The process as of the last message about it."""
+        return self._twin.info
+
+    @property
+    def attached(self) -> bool:
+        """Whether the start's key had been used before, so that nothing was started now."""
+        return self._twin.attached
+
+    @property
+    def detached(self) -> bool:
+        """Whether ``output`` ended because of ``detach_after``, and not because the process did."""
+        return self._twin.detached
+
+    output = streaming(AsyncProcess.output)
+    wait = blocking(AsyncProcess.wait)
+    wait_for = blocking(AsyncProcess.wait_for)
+    view = blocking(AsyncProcess.view)
+    close_input = blocking(AsyncProcess.close_input)
+    resize = blocking(AsyncProcess.resize)
+    signal = blocking(AsyncProcess.signal)
+    cancel = blocking(AsyncProcess.cancel)
+    remove = blocking(AsyncProcess.remove)
+
+    def lines(self, *, max_line_bytes: int = LINE_BYTES, **where: Unpack[OutputRange]) -> Generator[Line, None, None]:
+        """The output as lines of text: as ``AsyncProcess.lines``."""
+        # Cut here: to ask the other thread for each line would make most of the work.
+        splitter = LineSplitter(max_line_bytes=max_line_bytes)
+        with closing(self.output(**where)) as chunks:
+            for chunk in chunks:
+                yield from splitter.feed(chunk)
+        yield from splitter.rest()
+
+    def write(self, data: bytes | Iterable[bytes], *, eof: bool = False) -> None:
+        """Gives the process something to read: as ``AsyncProcess.write``. What an iterable gives is passed on as it
+        comes.
+        """
+        # Asked for its pieces here: it may take its time over them, and use this agent.
+        for piece in (data,) if isinstance(data, bytes) else data:
+            self._thread.call(self._twin.write(piece))
+        if eof:
+            self.close_input()
+
+
+class Agent(Facade[AsyncAgent]):
+    """An agent, for programs without an event loop. Use it as a context manager.
+
+        with Agent() as agent:
+            built = agent.run(["make", "-j8"], check=True)
+            print(built.text)
+
+    Everything else is as of ``AsyncAgent``, to which the arguments go as well. The work is done in a thread that begins
+    with the first call. The agent and its processes can be used from any thread, but not after a fork: make another one
+    in the child. ``close`` hangs up and ends what other threads wait for; processes go on.
+
+    Raises:
+        InvalidInput: The address is none, or ``insecure`` is not to be had for it.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        chat_id: str | None = None,
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+        insecure: bool = False,
+        patience: float = 60.0,
+        connect_timeout: float = 1.0,
+        keepalive: float = 15.0,
+        on_absence: Callable[[bool], None] | None = None,
+    ) -> None:
+        twin = AsyncAgent(
+            address,
+            chat_id=chat_id,
+            token_file=token_file,
+            ca_file=ca_file,
+            insecure=insecure,
+            patience=patience,
+            connect_timeout=connect_timeout,
+            keepalive=keepalive,
+            on_absence=on_absence,
+        )
+        super().__init__(twin, LoopThread(enter=twin.__aenter__, leave=lambda: twin.__aexit__(None, None, None)))
+
+    def __enter__(self) -> Self:
+        """Meets the agent. Errors are those of ``AsyncAgent``'s."""
+        try:
+            self._thread.call(_meet())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hangs up. Whoever waits for a call in another thread gets an error. Closing twice is fine."""
+        self._thread.close()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is reached by a Unix socket, so that paths here are paths there."""
+        return self._twin.is_local
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        on_output: Callable[[Chunk], object] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Completed:
+        """Runs a command to its end: as ``AsyncAgent.run``. ``on_output`` is called in this thread."""
+        if on_output is None:
+            return self._thread.call(self._twin.run(command, **options))
+        errands = Errands(on_output)
+        return self._thread.call(self._twin.run(command, on_output=errands.ask, **options), errands=errands)
+
+    open = blocking_to(AsyncAgent.open, Process)
+    start = blocking_to(AsyncAgent.start, Process)
+    attach = blocking_to(AsyncAgent.attach, Process)
+    cancel = blocking(AsyncAgent.cancel)
+    remove = blocking(AsyncAgent.remove)
+    list = blocking(AsyncAgent.list)
+    watch = streaming(AsyncAgent.watch)
+    info = blocking(AsyncAgent.info)
+    upgrade = blocking(AsyncAgent.upgrade)
+
+
+async def _meet() -> None:
+    """Nothing: whatever is called, the agent is met before."""

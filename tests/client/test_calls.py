@@ -1,0 +1,203 @@
+"""The other calls: what is sent, what is made of the answer, and what is tried again."""
+
+from contextlib import aclosing
+
+import grpc
+import pytest
+
+import guyline.client
+from guyline.agent.v1 import process_pb2
+from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client import (
+    AsyncAgent,
+    AsyncProcess,
+    Ended,
+    Key,
+    NoTerminal,
+    ProcessRunning,
+    ProcessState,
+    Put,
+    StartCanceled,
+    TerminalSize,
+    TimeLimit,
+    TooManyCalls,
+    TooManyProcesses,
+)
+from guyline.stream.v1.stream_pb2 import StreamControl
+from tests.client.scripted import PROCESS_ID, ScriptedAgent, as_run, began, breaks, ended, fails, gives, process
+
+_TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
+OTHER_ID = "00000000-0000-4000-8000-000000000002"
+
+
+@pytest.fixture
+async def handle(scripted: ScriptedAgent, client: AsyncAgent) -> AsyncProcess:
+    """A process of the script."""
+    scripted.plays(gives(pb.StartResponse(process=process())))
+    handle = await client.start(["serve"])
+    scripted.calls.clear()
+    return handle
+
+
+async def test_a_list_has_all_pages(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """§17 no. 21: none is left out; what has ended between two pages stands there once, as it is now."""
+    first, late = process(sequence=1), process_pb2.Process(process_id=OTHER_ID)
+    gone = process(sequence=1, exit=process_pb2.Exit(code=0))
+    page = pb.ProcessServiceListResponse
+    scripted.plays(
+        gives(page(processes=[first], ended_total=1, next_page_token=b"2")),
+        gives(page(processes=[late, gone], ended_total=2)),
+    )
+
+    listing = await client.list(labels={"job": ""}, states=[ProcessState.RUNNING], usage=True, max_ended=None)
+
+    assert [each.process_id for each in listing.processes] == [OTHER_ID, PROCESS_ID]
+    assert listing.processes[1].exit is not None
+    assert listing.ended_total == 2
+    one, two = scripted.calls
+    assert (dict(one.filter.labels), list(one.filter.states), one.usage) == ({"job": ""}, [1], True)
+    assert (one.page_token, two.page_token, two.filter) == (b"", b"2", one.filter)
+
+
+async def test_a_list_says_all_that_the_agent_does(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Labels, input, terminal, limits, use."""
+    full = process(
+        abridged=True,
+        labels={"job": "7"},
+        input=process_pb2.Input(mode=process_pb2.INPUT_MODE_TERMINAL, next_offset=9, passed_bytes=5, is_open=True),
+        terminal=process_pb2.TerminalSize(columns=132, rows=40),
+        struck=process_pb2.TIME_LIMIT_IDLE_TIMEOUT,
+        user="nobody",
+    )
+    full.time_limits.idle_timeout.seconds = 7
+    full.usage.cpu.seconds, full.usage.memory_bytes, full.usage.processes = 3, 4096, 2
+    scripted.plays(gives(pb.ProcessServiceListResponse(processes=[full, process_pb2.Process(process_id=OTHER_ID)])))
+
+    seen, bare = (await client.list()).processes
+
+    assert (seen.abridged, dict(seen.labels), seen.user) == (True, {"job": "7"}, "nobody")
+    assert (seen.input.next_offset, seen.input.passed_bytes, seen.input.is_open) == (9, 5, True)
+    assert (seen.terminal, seen.struck) == (TerminalSize(132, 40), TimeLimit.IDLE_TIMEOUT)
+    assert seen.time_limits is not None
+    assert (seen.time_limits.timeout, seen.time_limits.idle_timeout) == (None, 7)
+    assert seen.usage is not None
+    assert (seen.usage.cpu, seen.usage.memory_bytes, seen.usage.processes) == (3, 4096, 2)
+    assert (bare.terminal, bare.time_limits, bare.usage, bare.input.is_open) == (None, None, None, False)
+
+
+async def test_an_end_is_told_as_such(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """§17 no. 22: whoever waits for ends need not compare states. It counts as a change as well."""
+    event = pb.ProcessEvent(ended=process(exit=process_pb2.Exit(code=3)))
+    scripted.plays(gives(pb.ProcessServiceWatchResponse(events=[event], control=StreamControl(cursor=b"1"))))
+
+    async with aclosing(client.watch(labels={"job": "7"})) as events:
+        seen = await anext(events)
+
+    assert isinstance(seen, Ended)
+    assert isinstance(seen, Put)
+    assert seen.process.exit is not None
+    assert dict(scripted.calls[0].labels) == {"job": "7"}
+
+
+async def test_a_process_or_a_key_can_be_cancelled(
+    scripted: ScriptedAgent, client: AsyncAgent, handle: AsyncProcess
+) -> None:
+    """A lost answer does no harm: canceling twice is canceling once."""
+    scripted.plays(
+        breaks(),
+        gives(pb.ProcessServiceCancelResponse(process=process(exit=process_pb2.Exit(signal=15)))),
+        gives(pb.ProcessServiceCancelResponse(fenced=True)),
+    )
+    key = Key.new()
+
+    canceled = await handle.cancel(grace=1, wait=2)
+    fenced = await client.cancel(key)
+
+    assert canceled.process is not None
+    assert handle.info.exit is not None
+    assert (fenced.process, fenced.fenced) == (None, True)
+    _, by_id, by_key = scripted.calls
+    assert (by_id.process_id, by_id.grace.seconds, by_id.wait.seconds) == (PROCESS_ID, 1, 2)
+    assert (by_key.key.value, by_key.HasField("grace"), by_key.HasField("wait")) == (key.value, False, False)
+
+
+async def test_a_start_that_was_cancelled_first_says_so(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """It never runs."""
+    scripted.plays(fails(grpc.StatusCode.FAILED_PRECONDITION, "START_CANCELED"))
+
+    with pytest.raises(StartCanceled):
+        await client.start(["make"])
+
+
+async def test_only_an_ended_process_is_removed(
+    scripted: ScriptedAgent, client: AsyncAgent, handle: AsyncProcess
+) -> None:
+    """By its handle or its id."""
+    scripted.plays(
+        fails(grpc.StatusCode.FAILED_PRECONDITION, "PROCESS_RUNNING"), gives(pb.ProcessServiceRemoveResponse())
+    )
+
+    with pytest.raises(ProcessRunning):
+        await handle.remove()
+    await client.remove(PROCESS_ID)
+
+    assert [call.process_id for call in scripted.calls] == [PROCESS_ID, PROCESS_ID]
+
+
+async def test_a_terminal_gets_a_new_size(scripted: ScriptedAgent, handle: AsyncProcess) -> None:
+    """If there is one."""
+    scripted.plays(gives(pb.ResizeResponse()), fails(grpc.StatusCode.FAILED_PRECONDITION, "NO_TERMINAL"))
+
+    await handle.resize(132, 40)
+    with pytest.raises(NoTerminal):
+        await handle.resize(132, 40)
+
+    assert (scripted.calls[0].size.columns, scripted.calls[0].size.rows) == (132, 40)
+
+
+@pytest.mark.parametrize("reason", ["TOO_MANY_CALLS", "SYSTEM_EXHAUSTED"])
+async def test_what_was_too_much_is_tried_again(scripted: ScriptedAgent, client: AsyncAgent, reason: str) -> None:
+    """The agent says that nothing has happened, and it passes. Streams are opened again as well."""
+    refused = fails(_TOO_MUCH, reason, retry_after=0.001)
+    scripted.plays(refused, gives(pb.StartResponse(process=process())), refused, gives(began(), as_run(ended())))
+
+    await client.start(["make"])
+    await client.run(["make"])
+
+    assert len(scripted.calls) == 4
+    assert scripted.calls[0] == scripted.calls[1]
+
+
+async def test_what_may_have_happened_is_not(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """A signal is no start: it has no key."""
+    scripted.plays(gives(pb.StartResponse(process=process())), fails(_TOO_MUCH, "TOO_MANY_CALLS", outcome=""))
+    handle = await client.start(["make"])
+
+    with pytest.raises(TooManyCalls):
+        await handle.signal(2)
+
+
+async def test_too_many_processes_is_the_callers_to_decide(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Nobody knows when there will be room: waiting for it in silence would look like a command that hangs."""
+    scripted.plays(fails(_TOO_MUCH, "TOO_MANY_PROCESSES", retry_after=0.001))
+
+    with pytest.raises(TooManyProcesses):
+        await client.start(["make"])
+
+    assert len(scripted.calls) == 1
+
+
+async def test_patience_ends_with_an_agent_that_is_always_busy(scripted: ScriptedAgent) -> None:
+    """Then what it said is raised."""
+    scripted.plays(*[fails(_TOO_MUCH, "TOO_MANY_CALLS", retry_after=0.001)] * 1000)
+
+    async with AsyncAgent(scripted.address, patience=0.2) as agent:
+        with pytest.raises(TooManyCalls):
+            await agent.list()
+
+
+def test_all_that_is_promised_is_there() -> None:
+    """Some names are only imported when somebody asks for them."""
+    assert all(getattr(guyline.client, name) for name in guyline.client.__all__)
+    with pytest.raises(AttributeError):
+        guyline.client.no_such_name  # type: ignore[attr-defined]  # noqa: B018 - that is the point
