@@ -36,7 +36,7 @@ def test_on_a_narrow_terminal_the_command_is_cut_and_nothing_else(shared_agent: 
 
 def test_top_gives_the_terminal_back(shared_agent: RunningAgent) -> None:
     """It shows a screen of its own, which goes with it; Ctrl-C is how everybody leaves it."""
-    with _terminal(shared_agent, "top", "--interval", "50ms") as terminal:
+    with terminal(shared_agent, "top", "--interval", "50ms") as screen:
         terminal.until(b"\x1b[?1049h")
         terminal.until(b"COMMAND")
         terminal.type(_CTRL_C)

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from guyline.agent.v1.process_pb2 import WHEN_FULL_DROP_OLDEST
 from guyline.agent.v1.process_service_pb2 import (
     OUTPUT_STYLE_RAW,
     OUTPUT_WAIT_OUTPUT,
@@ -21,6 +22,8 @@ from guyline.agent.v1.process_service_pb2 import (
 )
 from guyline.agentd.process.spec import Origin, StartSpec
 from tests.agentd.process.process_parts import (
+    MIB,
+    changed,
     in_chat,
     new_key,
     refusal,
@@ -142,6 +145,19 @@ async def test_without_its_secrets_nothing_is_shown(agent: RunningAgent, left: b
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
     assert refused.reason == "SECRETS_LOST"
     assert TOKEN not in repr(refused)
+
+
+async def test_where_no_output_is_left_there_is_nothing_to_hide() -> None:
+    """The values went with it, and that is no loss."""
+    async with RunningAgent(settings={"journal_bytes": MIB, "journal_quota_bytes": MIB}) as agent:
+        over = await run(agent, "echo $TOKEN", **HIDDEN)
+        await run(agent, f"head -c {2 * MIB} /dev/zero", when_full=WHEN_FULL_DROP_OLDEST)
+        await changed(agent, over.process_id, lambda process: process.kept_from > 0)
+
+        view = (await look(agent, over.process_id)).view
+
+    assert view.omission.lost_bytes == len(over.data)
+    assert not view.redactions
 
 
 async def test_secrets_are_in_one_private_file_that_goes_with_the_output() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.agentd.view.view_parts import Terminal, look
+from guyline.agentd.view import plain
+from tests.agentd.view.view_parts import Terminal, look, unhurried
 
 PLAIN = {
     "colors": (b"\x1b[1;31merror\x1b[0m: no\n", b"error: no\n"),
@@ -84,6 +85,7 @@ STEPS = st.one_of(
 )
 
 
+@unhurried
 @given(st.lists(STEPS, max_size=60))
 def test_whatever_moves_the_last_state_is_that_of_a_terminal(
     steps: list[tuple[bytes, Callable[[Terminal], None]]],
@@ -96,6 +98,35 @@ def test_whatever_moves_the_last_state_is_that_of_a_terminal(
     assert look(b"".join(code for code, _ in steps)).text == terminal.text
 
 
+@unhurried
+@given(st.lists(STEPS, max_size=60))
+def test_where_a_search_is_divided_does_not_matter(
+    steps: list[tuple[bytes, Callable[[Terminal], None]]],
+) -> None:
+    """A search goes in slices, so that nobody waits for it: a code that lies on a border is one code."""
+    data = b"".join(code for code, _ in steps)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(plain, "_SLICE_BYTES", 5)
+        monkeypatch.setattr(plain, "_OVERLAP_BYTES", 10)
+        in_slices = look(data).text
+
+    assert in_slices == look(data).text
+
+
+def test_a_code_may_be_longer_than_what_is_searched_at_once() -> None:
+    """Pictures, and what is copied to the clipboard, come in codes."""
+    assert look(b"a\x1b]52;c;" + b"A" * 200_000 + b"\x07b\n").text == b"ab\n"
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\r", b"\x1b", b"\x1b[", b"\x1b[1", b"\xc2", b"a\b", b"\x1b]", b"a\x1b[1P", b"a\x1b[400@", b"a\x1b[1K"]
+)
+def test_garbage_takes_time_that_grows_with_its_length_alone(garbage: bytes) -> None:
+    """What looks back or ahead at each byte does not end here within the time that a test has."""
+    look(garbage * (400_000 // len(garbage)))
+
+
+@unhurried
 @given(st.binary(max_size=300))
 def test_no_bytes_fail_and_no_control_characters_are_left(data: bytes) -> None:
     """Output is whatever a program prints; a view of it always is text for a terminal."""

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guyline.agentd.view.redaction import NOTHING_SECRET, Secret, Secrets, Span, redacted
-from tests.agentd.view.view_parts import masked, to_secrets
+from tests.agentd.view.view_parts import masked, to_secrets, unhurried
 
 ALPHABET = st.sampled_from([b"a", b"b"])
 WORDS = st.lists(ALPHABET, min_size=4, max_size=9).map(b"".join)
 DATA = st.lists(st.one_of(ALPHABET, WORDS, st.just(b".")), max_size=30).map(b"".join)
 
 
+@unhurried
 @given(DATA, st.lists(WORDS, max_size=4))
 def test_a_byte_is_hidden_if_and_only_if_it_is_of_a_secret(data: bytes, values: list[bytes]) -> None:
     """However they overlap, with themselves and with each other."""
@@ -24,6 +25,7 @@ def test_a_byte_is_hidden_if_and_only_if_it_is_of_a_secret(data: bytes, values: 
     assert all(one.end <= other.start for one, other in pairwise(spans))
 
 
+@unhurried
 @given(DATA, st.lists(WORDS, max_size=4))
 def test_what_may_become_a_secret_is_the_longest_end_that_one_begins_with(data: bytes, values: list[bytes]) -> None:
     """One byte too few and the beginning of a secret is shown; too many, and a prompt waits for ever."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from guyline.agentd.view.view import DEFAULT_BYTES, Omission, Shape
 from guyline.agentd.view.window import sizes
-from tests.agentd.view.view_parts import TOKEN, Printed, look, parts
+from tests.agentd.view.view_parts import TOKEN, Printed, look, parts, unhurried
 
 NOTE = b"\n\n... [omitted %d bytes] ...\n\n"
 SMALL = Shape(most_bytes=200, most_line_bytes=40)
@@ -195,6 +195,7 @@ def gaps(length: int) -> st.SearchStrategy[tuple[tuple[int, int], ...]]:
     return st.one_of(st.just(()), pairs, pairs.map(lambda each: each[:1])) if length > 3 else st.just(())
 
 
+@unhurried
 @given(CALM, SHAPES, SIZES, st.data())
 def test_beginning_omission_and_end_are_the_whole(
     data: bytes, shape: Shape, windows: list[int], more: st.DataObject
@@ -221,6 +222,7 @@ def uncut(text: bytes, shape: Shape) -> bytes:
     return b"\n".join(line.removesuffix(note)[: shape.most_line_bytes - len(note) - 3] for line in lines)
 
 
+@unhurried
 @given(st.binary(max_size=600), SHAPES, SIZES, FLAGS, st.data())
 def test_whatever_is_printed_a_view_keeps_its_bounds(
     data: bytes, shape: Shape, windows: list[int], flags: dict[str, bool], more: st.DataObject
@@ -241,6 +243,7 @@ def test_whatever_is_printed_a_view_keeps_its_bounds(
     assert view.end == len(data) or not flags["final"]
 
 
+@unhurried
 @given(WILD.map(lambda data: data.decode(errors="ignore")), SHAPES, SIZES, st.booleans(), st.data())
 def test_text_in_utf8_stays_so(text: str, shape: Shape, windows: list[int], plain: bool, more: st.DataObject) -> None:
     """Wherever it is cut: at the note, at a line's end, at the beginning, at the end of what is there by now."""
@@ -252,6 +255,7 @@ def test_text_in_utf8_stays_so(text: str, shape: Shape, windows: list[int], plai
     view.text.decode()
 
 
+@unhurried
 @given(WILD, SHAPES, SIZES, FLAGS, st.data())
 def test_a_secret_is_never_in_a_view(
     data: bytes, shape: Shape, windows: list[int], flags: dict[str, bool], more: st.DataObject
@@ -264,6 +268,7 @@ def test_a_secret_is_never_in_a_view(
     assert not any(secret in part for secret in SECRETS for part in parts(view))
 
 
+@unhurried
 @given(WILD, st.booleans(), st.lists(st.integers(0, 400), max_size=6))
 def test_a_secret_is_never_in_two_views_by_cursor(data: bytes, plain: bool, looks: list[int]) -> None:
     """Who joins what it was shown must not find one either."""
@@ -278,6 +283,7 @@ def test_a_secret_is_never_in_two_views_by_cursor(data: bytes, plain: bool, look
     assert not any(secret in seen for secret in SECRETS)
 
 
+@unhurried
 @given(CALM, st.lists(st.integers(0, 400), max_size=6), st.booleans())
 def test_views_by_cursor_show_everything_once(data: bytes, looks: list[int], plain: bool) -> None:
     """In whatever steps it was printed: the result is that of one view at the end."""
@@ -293,6 +299,7 @@ def test_views_by_cursor_show_everything_once(data: bytes, looks: list[int], pla
     assert TOKEN.sub(b"", seen) == TOKEN.sub(b"", look(data, plain=plain, secrets=SECRETS[1:2]).text)
 
 
+@unhurried
 @given(CALM.filter(lambda data: b"\xff" not in data), SHAPES, st.integers(40, 200), st.data())
 def test_a_view_does_not_depend_on_how_much_was_read(data: bytes, shape: Shape, size: int, more: st.DataObject) -> None:
     """What the first windows are enough for is what larger ones would show."""

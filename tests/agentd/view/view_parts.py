@@ -4,10 +4,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hypothesis import HealthCheck, settings
+
 from guyline.agentd.view.redaction import Secret, Secrets
 from guyline.agentd.view.rendering import Renderer, context_bytes
 from guyline.agentd.view.view import Shape, View, compose
 from guyline.agentd.view.window import Run, ranges, windows
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For properties: how fast the machine is is none of them."""
 
 EVERYTHING = Shape(most_bytes=1 << 20, most_line_bytes=1 << 16)
 

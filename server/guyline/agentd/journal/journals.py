@@ -100,7 +100,11 @@ class Journals:
         write_values(self._path(process_id + SECRETS_SUFFIX), self._pool, values)
 
     def secrets(self, process_id: str) -> dict[str, bytes] | None:
-        """What was kept beside a journal; None if it cannot be read any more. Safe in any thread."""
+        """What was kept beside a journal; None if it cannot be read any more. Safe in any thread.
+
+        Raises:
+            OSError: No descriptor is left.
+        """
         return read_values(self._path(process_id + SECRETS_SUFFIX))
 
     def over_quota(self) -> int:

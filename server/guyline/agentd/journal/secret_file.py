@@ -10,6 +10,8 @@ from pathlib import Path
 from guyline.agentd.journal.filepool import FilePool
 from guyline.agentd.system.files import open_private
 
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
 SECRETS_SUFFIX = ".secrets"
 """What a journal's name ends in to name its secrets."""
 
@@ -33,15 +35,25 @@ def write_values(path: Path, pool: FilePool, values: Mapping[str, bytes]) -> Non
 
 
 def read_values(path: Path) -> dict[str, bytes] | None:
-    """What was written; None if there is no such file, or if it is not whole."""
+    """What was written; None if there is no such file, or if it is not whole.
+
+    Raises:
+        OSError: There is no descriptor or no memory for it now.
+    """
     try:
-        file = open_private(path)
-    except OSError:
+        return _read(path)
+    except (ValueError, AttributeError, TypeError):  # torn, by a loss of power
         return None
+    except OSError as why:
+        if why.errno in _PASSING:
+            raise
+        return None
+
+
+def _read(path: Path) -> dict[str, bytes]:
+    file = open_private(path)
     try:
         text = os.pread(file, os.fstat(file).st_size, 0)
-        return {name: base64.b64decode(value) for name, value in json.loads(text).items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # torn, by a loss of power or a failing disk
-        return None
     finally:
         os.close(file)
+    return {name: base64.b64decode(value) for name, value in json.loads(text).items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 # Each begins with a set of bytes, for which the engine looks ten times as fast as for alternatives.
-_CSI = rb"(?:(?<=\x1b)\[|(?<=\xc2)\x9b)([0-?]*)[ -/]*"  # behind the first byte; then a final one, @ to ~
+_CSI = rb"(?:(?<=\x1b)\[|(?<=\xc2)\x9b)([0-?]*+)[ -/]*+"  # behind the first byte; then a final one, @ to ~
 
 _CODE = re.compile(
     rb"[\x00-\x08\x0b-\x1f\x7f\xc2](?:" + _CSI + rb"([@-~])?"  # without a final byte: torn, or something is between
@@ -28,7 +28,7 @@ _WHOLE_CODE = re.compile(
 )
 _LONGEST_TORN_BYTES = 4096  # a longer code without an end is taken for one that never gets any
 
-_IN_ROW = rb"(?<=\r)(?!\r*(?:\n|\Z))|(?<=\x08)|" + _CSI + rb"(?:[CDG`aPX@]|(?<=[12])[JK])"
+_IN_ROW = rb"(?<=\r)(?=[^\r\n])|(?<=\x08)|" + _CSI + rb"(?:[CDG`aPX@]|(?<=[12])[JK])"
 _TO_OTHER_ROW = _CSI + rb"[ABEFHdf]|(?<=\x1b)[DEM]"
 
 _MOVE_IN_ROW = re.compile(rb"[\r\x08\x1b\xc2](?:" + _IN_ROW + rb")")
@@ -37,6 +37,9 @@ _MOVE_IN_ROW = re.compile(rb"[\r\x08\x1b\xc2](?:" + _IN_ROW + rb")")
 _MOVE_TO_OTHER_ROW = re.compile(rb"[\x1b\xc2](?:" + _TO_OTHER_ROW + rb")")
 
 _MOVE = re.compile(rb"[\r\x08\x1b\xc2](?:" + _IN_ROW + rb"|" + _TO_OTHER_ROW + rb")")
+
+_SLICE_BYTES = 32 * 1024  # one search of the engine: nothing else in this program runs meanwhile
+_OVERLAP_BYTES = 4096  # few codes are longer
 
 _MOST_COLUMNS = 400
 """Wider than terminals are. Moves reach no further, and what is longer is not edited in its middle: that takes time."""
@@ -61,7 +64,7 @@ def code_around(data: bytes, at: int) -> int:
     if begin == at:
         return at
     newline = data.find(b"\n", at)
-    for code in _CODE.finditer(data, begin, newline if newline >= 0 else len(data)):
+    for code in _matches(_CODE, data, begin, newline if newline >= 0 else len(data)):
         if code.end() > at:
             return code.end() if code.start() < at else at
     return at
@@ -79,13 +82,12 @@ def unfinished(data: bytes) -> int:
 
 def next_move(data: bytes, begin: int, end: int) -> int:
     """Where the next code is that moves to where something may have been written; the end if there is none."""
-    move = _MOVE.search(data, begin, end)
-    return move.start() if move else end
+    return next((move.start() for move in _matches(_MOVE, data, begin, end)), end)
 
 
 def rows(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Divides a line into what is on one row of the terminal each."""
-    for move in _MOVE_TO_OTHER_ROW.finditer(data, begin, end):
+    for move in _matches(_MOVE_TO_OTHER_ROW, data, begin, end):
         yield begin, move.start()
         begin = move.end()
     yield begin, end
@@ -102,12 +104,12 @@ def without_returns(data: bytes, begin: int, end: int) -> tuple[int, int]:
 
 def is_overwritten(data: bytes, begin: int, end: int) -> bool:
     """Whether characters of this row may land on others. May say so when they do not."""
-    return _MOVE_IN_ROW.search(data, begin, end) is not None
+    return any(True for _ in _matches(_MOVE_IN_ROW, data, begin, end))
 
 
 def between_codes(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """What is no code."""
-    for code in _CODE.finditer(data, begin, end):
+    for code in _matches(_CODE, data, begin, end):
         if code.start() > begin:
             yield begin, code.start()
         begin = code.end()
@@ -118,7 +120,7 @@ def between_codes(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]
 def last_state(data: bytes, begin: int, end: int, shown: Shown) -> bytes:
     """What a row shows in the end."""
     row = _Row()
-    for code in _CODE.finditer(data, begin, end):
+    for code in _matches(_CODE, data, begin, end):
         row.write(shown(begin, code.start()))
         begin = code.end()
         if code[0] == b"\r":
@@ -129,6 +131,21 @@ def last_state(data: bytes, begin: int, end: int, shown: Shown) -> bytes:
             row.control(code[2], code[1])
     row.write(shown(begin, end))
     return "".join(row.cells).encode(errors="surrogateescape")
+
+
+def _matches(pattern: re.Pattern[bytes], data: bytes, begin: int, end: int) -> Iterator[re.Match[bytes]]:
+    """As ``pattern.finditer``, in slices."""
+    while begin < end:
+        stop = min(begin + _SLICE_BYTES, end)
+        limit = min(stop + _OVERLAP_BYTES, end)
+        for found in pattern.finditer(data, begin, limit):
+            if found.start() >= stop:
+                break
+            whole = found if found.end() < limit else pattern.match(data, found.start(), end)
+            assert whole, "it matches no less with more behind it"
+            yield whole
+            begin = whole.end()
+        begin = max(begin, stop)
 
 
 def to_cells(data: bytes) -> Cells:

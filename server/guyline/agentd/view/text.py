@@ -1,6 +1,7 @@
 """Text that knows of each of its bytes where in the output it comes from."""
 
 import enum
+import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cached_property
@@ -98,18 +99,13 @@ class Text:
 
     def with_lines_cut(self, most: int) -> Self:
         """The same, with lines of at most ``most`` bytes; longer ones end in the note."""
-        if max(map(len, self.data.split(b"\n"))) <= most:
-            return self
         pieces: list[Piece] = []
-        begin = at = 0
-        while (end := self.data.find(b"\n", begin)) >= 0 or begin < len(self):
-            end = len(self) if end < 0 else end
-            if end - begin > most:
-                pieces += self._between(at, begin).pieces
-                pieces += self._cut(begin, end, most)
-                at = end
-            begin = end + 1
-        return type(self)((*pieces, *self._between(at, len(self)).pieces))
+        at = 0
+        for line in re.finditer(rb"(?m)^[^\n]{%d,}" % (most + 1), self.data):
+            pieces += self._between(at, line.start()).pieces
+            pieces += self._cut(line.start(), line.end(), most)
+            at = line.end()
+        return type(self)((*pieces, *self._between(at, len(self)).pieces)) if at else self
 
     def _cut(self, begin: int, end: int, most: int) -> tuple[Piece, ...]:
         room = begin + most - len(CUT_NOTE)
