@@ -134,8 +134,10 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # open() would make one: of what is missing, EACCES
     try:
-        with open(path, "w", buffering=1) as file:  # noqa: PTH123 - as everywhere in the keeper
-            file.write(text)
+        os.write(file, text.encode())
     except OSError as why:
         raise OSError(why.errno, why.strerror, path) from why
+    finally:
+        os.close(file)

@@ -1,5 +1,6 @@
 """As whom, and with how much of the machine, a process runs."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -79,5 +80,5 @@ AS_THE_AGENT = Privileges()
 def setup_failure(part: str, number: int) -> GuylineError | None:
     """What a caller is told if the keeper could not set this part up; None: it is none of the privileges."""
     if part in FEATURES:
-        return FeatureOff(FEATURES[part], f"the system refused it ({number})")
+        return FeatureOff(FEATURES[part], f"the system refuses it: {os.strerror(number)}")
     return PrivilegeMissing(f"privileges.{_SETTINGS[part]}", number) if part in _SETTINGS else None
