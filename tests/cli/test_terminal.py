@@ -37,13 +37,13 @@ def test_on_a_narrow_terminal_the_command_is_cut_and_nothing_else(shared_agent: 
 def test_top_gives_the_terminal_back(shared_agent: RunningAgent) -> None:
     """It shows a screen of its own, which goes with it; Ctrl-C is how everybody leaves it."""
     with terminal(shared_agent, "top", "--interval", "50ms") as screen:
-        terminal.until(b"\x1b[?1049h")
-        terminal.until(b"COMMAND")
-        terminal.type(_CTRL_C)
-        terminal.until(b"\x1b[?1049l")
+        screen.until(b"\x1b[?1049h")
+        screen.until(b"COMMAND")
+        screen.type(_CTRL_C)
+        screen.until(b"\x1b[?1049l")
 
-        assert terminal.code() == 0
-    assert terminal.shown.count(b"\x1b[?25l") == terminal.shown.count(b"\x1b[?25h"), "the cursor is there again"
+        assert screen.code() == 0
+    assert screen.shown.count(b"\x1b[?25l") == screen.shown.count(b"\x1b[?25h"), "the cursor is there again"
 
 
 def test_control_c_reaches_the_command(shared_agent: RunningAgent) -> None:
