@@ -148,7 +148,7 @@ def test_other_keys_may_detach(shared_agent: RunningAgent) -> None:
     """Whoever needs Ctrl-P often."""
     with terminal(shared_agent, "exec", "-t", "--detach-keys", "ctrl-],q", *PROMPT) as screen:
         screen.until(b"ready> ")
-        screen.type(b"exec sleep 0.5; " + DETACH + b"\x1dq")
+        screen.type(b"exec sle''ep 0; " + DETACH + b"\r\x1dq")
 
         assert process_id(screen)
 
@@ -172,9 +172,9 @@ def test_what_a_full_screen_program_did_to_the_screen_is_undone(shared_agent: Ru
 
 def test_two_keyboards_at_one_terminal(shared_agent: RunningAgent) -> None:
     """Both see everything, both may type, and no key is lost."""
-    with terminal(shared_agent, "exec", "-t", *PROMPT) as one:
+    with terminal(shared_agent, "exec", "-t", "--label", "keyboards=two", *PROMPT) as one:
         one.until(b"ready> ")
-        name = running(shared_agent, "bash")
+        name = labelled(shared_agent, "keyboards=two")
         with terminal(shared_agent, "attach", name) as other:
             other.until(b"ready> ")
             other.type(b"echo from the o''ther\r")
@@ -291,11 +291,11 @@ def test_only_what_is_still_switched_on_is_undone() -> None:
         assert screen.undone() == b""
 
 
-def running(agent: RunningAgent, program: str) -> str:
-    """The id of the one process that runs this program."""
-    listed = subprocess.run([*GUYLINE, "--address", agent.address, "ps", "--json"], capture_output=True, check=True)
-    processes = json.loads(listed.stdout)["processes"]
-    (found,) = [each for each in processes if each["state"] == "running" and each["argv"][0] == program]
+def labelled(agent: RunningAgent, label: str) -> str:
+    """The id of the one process that has this label."""
+    command = [*GUYLINE, "--address", agent.address, "ps", "--json", "--label", label]
+    listed = subprocess.run(command, capture_output=True, check=True)
+    (found,) = json.loads(listed.stdout)["processes"]
     return str(found["process_id"])
 
 

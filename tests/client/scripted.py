@@ -137,11 +137,16 @@ def breaks(*messages: Any) -> Play:
 
 
 def fails(
-    code: grpc.StatusCode, reason: str, *messages: Any, outcome: str = "NOT_STARTED", retry_after: float | None = None
+    code: grpc.StatusCode,
+    reason: str,
+    *messages: Any,
+    outcome: str = "NOT_STARTED",
+    retry_after: float | None = None,
+    **facts: str,
 ) -> Play:
     """Answers with these messages, then with an error as an agent makes it."""
     status = Status(code=code.value[0], message=f"it failed: {reason}")
-    facts = {"outcome": outcome, "hop": "AGENT", "fact": "value"}
+    facts |= {"outcome": outcome, "hop": "AGENT", "fact": "value"}
     status.details.add().Pack(ErrorInfo(domain="guyline", reason=reason, metadata=facts))
     if retry_after is not None:
         delay = Duration()

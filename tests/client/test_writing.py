@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import AgentUnreachable, AsyncAgent, AsyncProcess, Conflict, InputClosed, OutOfRange
+from guyline.client import AgentUnreachable, AsyncAgent, AsyncProcess, InputClosed, InputConflict, OutOfRange
 from guyline.client.writing import PIECE_BYTES, SEGMENT_BYTES
 from tests.client.scripted import PROCESS_ID, Context, ScriptedAgent, breaks, fails, gives, process
 
@@ -183,13 +183,24 @@ async def test_a_closed_input_is_an_error(scripted: ScriptedAgent, handle: Async
 
 
 async def test_another_writer_is_noticed(scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader) -> None:
-    """What both wrote at the same place is there only once: one of the two was not read."""
+    """The agent holds other bytes where ours belong: nothing of ours was taken, and whoever writes should know."""
     scripted.plays(reader.takes(), reader.takes())
-    reader.taken = b""
-
     await handle.write(b"ours")
-    reader.taken += b" and theirs"
-    scripted.plays(reader.takes())
+    scripted.plays(fails(grpc.StatusCode.ALREADY_EXISTS, "INPUT_CONFLICT", next_offset="15"))
 
-    with pytest.raises(Conflict):
+    with pytest.raises(InputConflict):
         await handle.write(b"more")
+
+
+async def test_who_shares_an_input_goes_on_behind_the_others(
+    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader
+) -> None:
+    """As at the keyboards of one terminal: no key is lost, whoever was first."""
+    scripted.plays(reader.takes(), reader.takes())
+    await handle.write(b"ours", shared=True)
+    reader.taken += b" and theirs"
+    scripted.plays(fails(grpc.StatusCode.ALREADY_EXISTS, "INPUT_CONFLICT", next_offset="15"), reader.takes())
+
+    await handle.write(b" again", shared=True)
+
+    assert reader.taken == b"ours and theirs again"

@@ -111,7 +111,9 @@ def _command(options: Namespace) -> str | list[str]:
 
 def _output_mode(options: Namespace) -> OutputMode:
     """Separate only where it makes a difference: one stream keeps the order in which things were written."""
-    separate: bool | None = options.separate and not options.tty
+    separate: bool | None = options.separate
+    if options.tty:
+        return OutputMode.MERGED
     if separate is None:
         separate = not _is_same_file(STDOUT, STDERR)
     return OutputMode.SEPARATE if separate else OutputMode.MERGED
