@@ -3,7 +3,8 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ from guyline.agentd.process.keys import Keys
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Bounds, Processes
-from guyline.agentd.process.spec import Key, Origin, StartSpec
+from guyline.agentd.process.spec import Key, Origin, StartSpec, TimeLimits
 from guyline.agentd.process.starting import Starter
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system.cgroup import Cgroup
@@ -31,17 +32,52 @@ BOOT = "boot"
 MIB = 1024 * 1024
 
 
+class Timer:
+    """What was asked to be done at a time."""
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback = callback
+        self.is_over = False
+
+    def cancel(self) -> None:
+        self.is_over = True
+
+
 class Time:
-    """Two clocks that go only when they are told to."""
+    """Two clocks that go only when they are told to, and what is done as they go."""
 
     def __init__(self) -> None:
         self.wall = 1_800_000_000.0
-        self.steady = 1000.0
+        self.steady = time.monotonic()  # the loop of the test has the same, but for the moments that a test takes
         self.clock = Clock(wall=lambda: self.wall, steady=lambda: self.steady)
+        self._timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.steady
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer(when, callback)
+        self._timers.append(timer)
+        return timer
 
     def pass_by(self, seconds: float) -> None:
+        until = self.steady + seconds
+        while due := [timer for timer in self._timers if not timer.is_over and timer.when <= until]:
+            first = min(due, key=lambda timer: timer.when)
+            self._go_to(max(self.steady, first.when))
+            first.is_over = True
+            first.callback()
+        self._timers = [timer for timer in self._timers if not timer.is_over]
+        self._go_to(until)
+
+    def sleep(self, seconds: float) -> None:
+        """The machine is suspended: the day goes on, and nothing else."""
         self.wall += seconds
-        self.steady += seconds
+
+    def _go_to(self, moment: float) -> None:
+        self.wall += moment - self.steady
+        self.steady = moment
 
     def jump(self, seconds: float) -> None:
         """Somebody sets the wall clock."""
@@ -123,6 +159,8 @@ class SimulatedStarter:
             key=spec.key.value if spec.key else None,
             key_created_at=spec.key.created_at if spec.key else 0.0,
             fingerprint=fingerprint,
+            time_limits=spec.time_limits,
+            began_at=self._time.steady,
         )
         entry = self._keeper.entries[process_id] = table.Entry(process_id, origin.to_json())
         entry.started_at = self._time.wall
@@ -166,6 +204,7 @@ class World:
             boot_id=BOOT,
             reach=no_fault,
             clock=self.time.clock,
+            timers=self.time,
         )
         self.processes.restore()
 
@@ -178,9 +217,9 @@ class World:
         """One that is made now."""
         return Key(os.urandom(8).hex(), self.time.wall)
 
-    async def start(self, *, key: Key | None = None) -> Process:
-        started = await self.processes.start(StartSpec(command="true", kept_bytes=MIB, key=key), OWNER)
-        return started.process
+    async def start(self, *, key: Key | None = None, limits: TimeLimits | None = None) -> Process:
+        spec = StartSpec(command="true", kept_bytes=MIB, key=key, time_limits=limits or TimeLimits())
+        return (await self.processes.start(spec, OWNER)).process
 
     async def run(self, *, key: Key | None = None) -> Process:
         """Starts a command, which ends."""

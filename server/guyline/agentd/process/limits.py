@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from guyline.agentd.process.exit import TimeLimit
 from guyline.agentd.process.faults import FaultPoint
@@ -32,6 +32,19 @@ class Quiet:
         return cls(*fields)
 
 
+class Timer(Protocol):
+    """Something that will be done."""
+
+    def cancel(self) -> None: ...
+
+
+class Timers(Protocol):
+    """What there is of an event loop: its time, and what is done at one."""
+
+    def time(self) -> float: ...
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer: ...
+
+
 class LimitWatch:
     """Looks after one running process that has limits, with one timer.
 
@@ -40,19 +53,25 @@ class LimitWatch:
 
     Args:
         process: Its output is open already.
+        timers: The loop, outside of tests.
         wall_clock: Seconds since the epoch: tells a successor whether the time of a file says anything.
         strike: Called once, with the limit.
     """
 
     def __init__(
-        self, process: Process, *, wall_clock: Callable[[], float], strike: Callable[[Process, TimeLimit], None]
+        self,
+        process: Process,
+        *,
+        timers: Timers,
+        wall_clock: Callable[[], float],
+        strike: Callable[[Process, TimeLimit], None],
     ) -> None:
         self._process = process
         self._limits = process.origin.time_limits
         self._wall_clock = wall_clock
         self._strike = strike
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timers = timers
+        self._timer: Timer | None = None
         self._quiet_since = self._quiet_at_first()
 
     def begin(self) -> None:
@@ -68,14 +87,14 @@ class LimitWatch:
         self._timer = None
         if not self._process.is_running:
             return
-        now = self._loop.time()
+        now = self._timers.time()
         due = self._due(now)
         struck = [limit for limit, at in due.items() if at <= now]
         if struck:
             self._strike(self._process, min(struck, key=lambda limit: due[limit]))
             return
         if due:
-            self._timer = self._loop.call_at(min(due.values()), self._look)
+            self._timer = self._timers.call_at(min(due.values()), self._look)
 
     def _due(self, now: float) -> dict[TimeLimit, float]:
         """When each limit strikes if nothing happens before."""
@@ -103,7 +122,7 @@ class LimitWatch:
         if self._process.note.quiet is None:
             return self._process.origin.began_at
         noted = Quiet.from_json(self._process.note.quiet)
-        now = self._loop.time()
+        now = self._timers.time()
         if abs(self._wall_clock() - now - noted.clock_offset) > _CLOCK_WAS_SET:
             return now
         grown_at = self._process.output.journal.written_at - noted.clock_offset
@@ -113,11 +132,20 @@ class LimitWatch:
 class Limits:
     """The limits of all processes. What they strike, they end, with all that came of it."""
 
-    def __init__(self, *, signals: Signals, tasks: Tasks, wall_clock: Callable[[], float], reach: FaultPoint) -> None:
+    def __init__(
+        self,
+        *,
+        signals: Signals,
+        tasks: Tasks,
+        wall_clock: Callable[[], float],
+        timers: Timers | None,
+        reach: FaultPoint,
+    ) -> None:
         self._signals = signals
         self._tasks = tasks
         self._wall_clock = wall_clock
         self._reach = reach
+        self._timers = timers
         self._watches: dict[str, LimitWatch] = {}
 
     def watch(self, process: Process) -> None:
@@ -129,7 +157,8 @@ class Limits:
             if not process.note.ladder:  # that worker died before the first signal
                 self._end(process, process.note.struck)
             return
-        watch = LimitWatch(process, wall_clock=self._wall_clock, strike=self._strike)
+        timers = self._timers or asyncio.get_running_loop()
+        watch = LimitWatch(process, timers=timers, wall_clock=self._wall_clock, strike=self._strike)
         self._watches[process.process_id] = watch
         watch.begin()
 

@@ -18,7 +18,7 @@ from guyline.agentd.process.errors import KeeperLost, ProcessNotFound, ProcessRu
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.input import InputRoom
 from guyline.agentd.process.keys import Keys, Outcome, Use
-from guyline.agentd.process.limits import Limits
+from guyline.agentd.process.limits import Limits, Timers
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.retention import Retention
@@ -102,6 +102,7 @@ class Processes:
         boot_id: str,
         reach: FaultPoint,
         clock: Clock = Clock(),  # noqa: B008 - immutable
+        timers: Timers | None = None,  # of limits; None: the loop's
     ) -> None:
         self.changes: Changes[Listed] = Changes()
         self.ends = Ends()
@@ -120,7 +121,7 @@ class Processes:
         self._is_closing = False
         self._sequence = itertools.count(1)
         self.signals = Signals(keeper=keeper, boot_id=boot_id, tasks=tasks)
-        self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock.wall, reach=reach)
+        self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock.wall, timers=timers, reach=reach)
         self.usage = UsageReader(self.signals.census, cgroup_of=keeper.cgroup_of)
         self.canceling = Canceling(
             keeper=keeper, keys=keys, signals=self.signals, boot_id=boot_id, tasks=tasks, clock=clock
