@@ -31,6 +31,7 @@ from tests.agentd.process.process_parts import (
     run,
     seconds,
     started,
+    to_seconds,
     to_start,
 )
 from tests.support import proc
@@ -198,6 +199,21 @@ async def test_a_limit_holds_when_the_worker_or_the_keeper_dies(agent: RunningAg
     assert over.process.struck == (TIME_LIMIT_TIMEOUT if limit == "timeout" else TIME_LIMIT_IDLE_TIMEOUT)
     if death == "worker":
         assert over.exit.time_limit == over.process.struck
+
+
+async def test_what_was_printed_under_an_earlier_worker_counts(agent: RunningAgent) -> None:
+    """It noted nothing of it: the time of the output's file tells its successor."""
+    command = "echo begun; sleep 1.2; echo again; exec sleep 1000"
+    start = await agent.processes.Start(to_start(command, time_limits=limits(idle=2.0)))
+    again = await attach(agent, start.process_id, until=printed(b"again"))
+    await agent.kill_worker()
+    await agent.serves_again()
+    over = await attach(agent, start.process_id)
+
+    quiet = to_seconds(over.exit.ended_at) - to_seconds(over.process.started_at)
+    assert again.data == over.data
+    assert over.exit.time_limit == TIME_LIMIT_IDLE_TIMEOUT
+    assert quiet > 1.2 + 2.0 - 0.1
 
 
 async def test_a_limit_that_passed_while_the_agent_stood_still_strikes_at_once(agent: RunningAgent) -> None:

@@ -119,9 +119,8 @@ class LimitWatch:
 
         That is a time of day. If that was set meanwhile it says nothing, and the benefit of the doubt is the process's.
         """
-        if self._process.note.quiet is None:
-            return self._process.origin.began_at
-        noted = Quiet.from_json(self._process.note.quiet)
+        origin, note = self._process.origin, self._process.note
+        noted = Quiet.from_json(note.quiet or [origin.began_at, origin.created_at - origin.began_at])
         now = self._timers.time()
         if abs(self._wall_clock() - now - noted.clock_offset) > _CLOCK_WAS_SET:
             return now
