@@ -104,6 +104,7 @@ class _Source(Generic[Item]):
 
 
 def _pulled(thread: LoopThread, source: _Source[Item]) -> Generator[Item, None, None]:
+    thread.hold(source)
     try:
         while (given := thread.call(source.next())) is not None:
             yield given[0]

@@ -7,7 +7,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from guyline.client.errors import GuylineError
 
@@ -41,6 +41,31 @@ class Errands(Generic[Asked]):
                 answer.set_result(None)
 
 
+class Stream(Protocol):
+    """Something that must be closed while its loop runs."""
+
+    async def close(self) -> None: ...
+
+
+class Streams:
+    """Those that are open. Does not keep what nobody else knows any more."""
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._lock = threading.RLock()  # as in LoopThread
+
+    def add(self, stream: Stream) -> None:
+        with self._lock:
+            self._open.add(stream)
+
+    async def close(self) -> None:
+        """One after the other: a loop that ends would close all generators at once, those within others as well."""
+        with self._lock:
+            streams = list(self._open)
+        for stream in streams:
+            await stream.close()
+
+
 class LoopThread:
     """Runs coroutines in an event loop of its own, for any number of threads that wait for them.
 
@@ -62,6 +87,7 @@ class LoopThread:
         self._is_closed = False
         self._is_entered = False
         self._entering = asyncio.Lock()
+        self._streams = Streams()
         self._posted: set[concurrent.futures.Future[None]] = set()
 
     def __repr__(self) -> str:
@@ -99,6 +125,10 @@ class LoopThread:
             self._posted.add(future)  # a task wants to be held by somebody
         future.add_done_callback(self._posted.discard)
 
+    def hold(self, stream: Stream) -> None:
+        """Closes the stream at the end, if it is still there then."""
+        self._streams.add(stream)
+
     def close(self) -> None:
         """Ends the loop and all that is under way in it; whoever waits for that gets an error. Twice is fine.
 
@@ -122,7 +152,7 @@ class LoopThread:
                 if self._is_closed:
                     raise _closed()
                 if self._running is None:
-                    self._running = _Running(self._leave)
+                    self._running = _Running(self._leave, self._streams)
                     weakref.finalize(self, self._running.end_within, _EXIT_SECONDS)
                 return asyncio.run_coroutine_threadsafe(wrapped, self._running.loop)
         except BaseException:
@@ -150,9 +180,10 @@ class LoopThread:
 class _Running:
     """A thread with a running loop. Knows nothing of the object that owns it, so that that one can be forgotten."""
 
-    def __init__(self, leave: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, leave: Callable[[], Awaitable[None]], streams: Streams) -> None:
         self.loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self._streams = streams
         self._pid = os.getpid()
         # A daemon: an interpreter that exits does not wait for it.
         self.thread = threading.Thread(target=self._run, args=(leave,), name="guyline", daemon=True)
@@ -176,6 +207,11 @@ class _Running:
     async def _until_stopped(self, leave: Callable[[], Awaitable[None]]) -> None:
         self.loop.set_exception_handler(_handle)
         await self._stop.wait()
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._streams.close()
         await leave()
 
 
