@@ -13,7 +13,19 @@ import sys
 
 from tests.bench.harness import Figure, ReferenceMissingError, print_table, to_json
 
-_NAMES = ("empty_call", "run_true", "run_rate", "output", "many", "recovery", "cli")
+_NAMES = (
+    "empty_call",
+    "run_true",
+    "run_rate",
+    "output",
+    "many",
+    "recovery",
+    "cli",
+    "keystroke",
+    "sdk_run",
+    "input",
+    "reading",
+)
 
 
 async def _measure(names: list[str]) -> tuple[list[Figure], dict[str, str]]:

@@ -13,6 +13,8 @@ from guyline.agentd.process.process import Process
 
 FLUSH_AFTER = 0.005
 """Seconds that a small piece of output may wait for more, so that a chatty process costs few messages."""
+TERMINAL_FLUSH_AFTER = 0.001
+"""The same of a terminal, where somebody waits for the echo of each key."""
 _WORTH_SENDING = 64 * 1024
 """Bytes that are sent without waiting for more."""
 
@@ -61,6 +63,7 @@ class Follower:
         self._ends_at: int | None = None  # once it has ended: a descendant may go on printing for ever
         self._version = -1
         self._sent_at = 0.0
+        self._flush_after = TERMINAL_FLUSH_AFTER if process.terminal else FLUSH_AFTER
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Raises OffsetOutOfRange if the position is beyond the output. Close it (``aclosing``) to let go."""
@@ -110,8 +113,8 @@ class Follower:
         return is_over and self._process.is_running
 
     async def _let_more_come(self, bell: Bell) -> None:
-        """No more than one small message in ``FLUSH_AFTER``; the first after a pause goes at once."""
-        wait_until = self._sent_at + FLUSH_AFTER
+        """No more than one small message in a flush time; the first after a pause goes at once."""
+        wait_until = self._sent_at + self._flush_after
         while not self._is_worth_sending() and (left := wait_until - time.monotonic()) > 0:
             await bell.wait(left)
 
