@@ -8,7 +8,7 @@ JOBS ?= auto
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak bench fuzz fmt generate generated-is-current docs release lock wheel clean
+.PHONY: help run test check soak endurance bench fuzz fmt generate generated-is-current docs release lock wheel clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/  \1\t\2/' | expand -t 14
@@ -36,6 +36,9 @@ check: $(READY) generated-is-current ## Lint, types, protos, imports: seconds.
 
 soak: $(READY) ## Every fault at its full size: takes its time.
 	GUYLINE_SOAK=1 python -m pytest -n $(JOBS) --timeout 1800 $(TESTS)
+
+endurance: $(READY) ## An hour of mixed work, after which nothing may have grown; SECONDS bounds it.
+	python -m tests.endurance --seconds $(or $(SECONDS),3600)
 
 bench: $(READY) ## Measures beside references; BENCH=name runs one.
 	python -m tests.bench $(BENCH)

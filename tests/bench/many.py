@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc.aio
 
@@ -73,19 +71,13 @@ async def _use(*pids: int) -> list[Use]:
     await asyncio.sleep(_QUIET_SECONDS)  # what is measured is a time in which nothing happens
     after = [_cpu_seconds(pid) for pid in pids]
     spent = [100 * (late - early) / _QUIET_SECONDS for early, late in zip(before, after, strict=True)]
-    return [Use(_pss_kib(pid), cpu) for pid, cpu in zip(pids, spent, strict=True)]
+    return [Use(proc.proportional_bytes(pid) / 1024, cpu) for pid, cpu in zip(pids, spent, strict=True)]
 
 
 def _cpu_seconds(pid: int) -> float:
     found = proc.status(pid)
     assert found is not None, f"process {pid} is gone"
     return found.cpu_seconds
-
-
-def _pss_kib(pid: int) -> float:
-    found = re.search(r"^Pss:\s+(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    assert found
-    return float(found[1])
 
 
 async def measure() -> list[Figure]:

@@ -197,3 +197,9 @@ def has_capability(number: int) -> bool:
     status = Path("/proc/self/status").read_text()
     effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) >> number & 1)
+
+
+def proportional_bytes(pid: int) -> int:
+    """The memory that a process has for itself, with its share of what it has in common with others (PSS)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
