@@ -69,6 +69,8 @@ class Describer:
             max_request_bytes=settings.max_request_bytes,
             max_chunk_bytes=PIECE_BYTES,
             shutdown_grace=settings.shutdown_grace,
+            max_ended=settings.max_ended,
+            max_keys=settings.max_keys,
             max_chat_processes=self._processes.bounds.max_chat_processes,
             max_followers=self._processes.bounds.max_followers,
             input_bytes=settings.input_bytes,

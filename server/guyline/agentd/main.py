@@ -24,6 +24,7 @@ from guyline.agentd.keeper.table import Exit
 from guyline.agentd.keeper.worker import CANNOT_SERVE, GRPC_ENVIRONMENT, SETTINGS, SOCKET
 from guyline.agentd.process.environment import Environment
 from guyline.agentd.process.faults import FaultPoint, no_fault
+from guyline.agentd.process.horizon import HorizonFile
 from guyline.agentd.process.keys import Keys
 from guyline.agentd.process.lookup import Lookup
 from guyline.agentd.process.metrics import ProcessMetrics
@@ -112,7 +113,7 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
                 reach=reach,
                 keep_secrets=journals.keep_secrets,
             ),
-            keys=Keys(retention=settings.key_retention),
+            keys=_keys(settings),
             bounds=_bounds(settings),
             tasks=tasks,
             metrics=ProcessMetrics(observation.metrics),
@@ -173,12 +174,20 @@ def _authentication(settings: AgentSettings) -> Authentication:
     return TokenAuthentication(TokenFile(settings.token_file)) if settings.token_file else LocalAuthentication()
 
 
+def _keys(settings: AgentSettings) -> Keys:
+    horizon = HorizonFile(settings.state_dir / "keys.horizon")
+    return Keys(
+        retention=settings.key_retention, most=settings.max_keys, horizon=horizon.read(), keep_horizon=horizon.write
+    )
+
+
 def _bounds(settings: AgentSettings) -> Bounds:
     """Fewer processes than the settings allow, if there would be no descriptors for them."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = max(1, (descriptors - _DESCRIPTORS_BESIDES) // _DESCRIPTORS_A_PROCESS)
     return Bounds(
         max_processes=min(settings.max_processes, possible),
+        max_ended=settings.max_ended,
         max_chat_processes=settings.max_chat_processes,
         max_followers=settings.max_followers,
         ended_retention=settings.ended_retention,

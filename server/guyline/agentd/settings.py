@@ -79,6 +79,15 @@ class AgentSettings:
         None, default_text="the home directory", help="where processes start whose start names no directory"
     )
     max_processes: int = setting(1000, minimum=1, maximum=100_000, help="how many processes may run at once")
+    max_ended: int = setting(
+        10_000, minimum=1, maximum=1_000_000, help="how many ended processes are kept; of more, the oldest go first"
+    )
+    max_keys: int = setting(
+        10_000,
+        minimum=100,
+        maximum=1_000_000,
+        help="how many keys of starts are remembered; of more, the oldest are forgotten, and refused from then on",
+    )
     max_chat_processes: int = setting(
         256, minimum=1, maximum=100_000, help="how many processes of one chat may run at once"
     )

@@ -177,6 +177,8 @@ class World:
         self.time = Time()
         self.keeper = SimulatedKeeper(self.time)
         self.starter = SimulatedStarter(self.keeper, self.time)
+        self.most = 10_000
+        self.horizon = 0.0
         self._folder = folder
         self._tasks = tasks
         self.open()
@@ -184,7 +186,13 @@ class World:
     def open(self) -> None:
         """A worker begins, with what the keeper has."""
         self.journals = Journals(self._folder, quota_bytes=1024 * MIB)
-        self.keys = Keys(retention=DAY, clock=self.time.clock)
+        self.keys = Keys(
+            retention=DAY,
+            most=self.most,
+            horizon=self.horizon,
+            keep_horizon=lambda horizon: setattr(self, "horizon", horizon),
+            clock=self.time.clock,
+        )
         self.processes = self.keeper.processes = Processes(
             keeper=self.keeper,
             journals=self.journals,
@@ -192,6 +200,7 @@ class World:
             keys=self.keys,
             bounds=Bounds(
                 max_processes=1000,
+                max_ended=self.most,
                 max_chat_processes=1000,
                 max_followers=10,
                 ended_retention=HOUR,

@@ -221,3 +221,47 @@ async def test_a_cancel_of_a_start_that_looks_for_its_program_holds(world: World
 
     assert cancel.cancelled()
     assert exit_.signal == 15
+
+
+async def test_no_more_is_kept_than_the_settings_say(world: World) -> None:
+    """However fast processes come: the oldest of those that have ended go before their time, their output as well."""
+    world.close()
+    world.most = 100
+    world.open()
+    for _ in range(300):
+        await world.run()
+        world.time.pass_by(0.1)
+    running = await world.start()
+    world.sweep()
+
+    assert len(world.listed()) == 101
+    assert len(list(world.processes)) == len(world.keeper.entries) == 101
+    assert running.process_id in world.listed()
+    assert len(world.journals.names_on_disk()) <= 101
+
+
+async def test_keys_that_were_forgotten_for_room_start_nothing_again(world: World) -> None:
+    """Nobody could say of so old a key whether it was used; also after the worker, which forgets, has been replaced."""
+    world.close()
+    world.most = 100
+    world.open()
+    keys = []
+    for _ in range(300):
+        keys.append(world.key())
+        await world.run(key=keys[-1])
+        world.time.pass_by(0.1)
+    world.sweep()
+    world.sweep()
+    remembered = len(world.keys)
+    world.close()
+    world.open()
+
+    assert remembered <= 100
+    assert len(world.keeper.entries) <= 100
+    for key in keys[:150]:
+        with pytest.raises(KeyExpired):
+            await world.start(key=key)
+    again = await world.start(key=keys[-1])
+    assert not again.is_running
+    fresh = await world.start(key=world.key())
+    assert fresh.is_running

@@ -25,6 +25,8 @@ class Limits:
     max_request_bytes: int
     max_chunk_bytes: int
     shutdown_grace: float
+    max_ended: int
+    max_keys: int
     max_chat_processes: int
     max_followers: int
     input_bytes: int

@@ -88,6 +88,8 @@ def _to_limits(limits: Limits) -> pb.Limits:
         max_request_bytes=limits.max_request_bytes,
         max_chunk_bytes=limits.max_chunk_bytes,
         shutdown_grace=to_duration(limits.shutdown_grace),
+        max_ended=limits.max_ended,
+        max_keys=limits.max_keys,
         max_chat_processes=limits.max_chat_processes,
         max_followers=limits.max_followers,
         input_bytes=limits.input_bytes,

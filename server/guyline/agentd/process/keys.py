@@ -1,6 +1,7 @@
 """Idempotency keys: which start a key was used for, and what came of it."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from guyline.agentd.process.clock import Clock
@@ -53,10 +54,29 @@ class Keys:
 
     A key is forgotten once it would be refused for its age, and has really been kept for so long: the wall clock, by
     which its age counts, may jump ahead and come back.
+
+    Args:
+        retention: Seconds.
+        most: How many are remembered. Of more, the oldest are forgotten before their time; then so old a key is refused
+            as well, since nobody could say whether it was used.
+        horizon: How old that is, in seconds since the epoch; 0: none was forgotten.
+        keep_horizon: Must have it safe when it returns. Called before anything is forgotten.
+        clock: What time it is.
     """
 
-    def __init__(self, *, retention: float, clock: Clock = Clock()) -> None:  # noqa: B008 - immutable
+    def __init__(
+        self,
+        *,
+        retention: float,
+        most: int,
+        horizon: float = 0.0,
+        keep_horizon: Callable[[float], None] = lambda _: None,
+        clock: Clock = Clock(),  # noqa: B008 - immutable
+    ) -> None:
         self.retention = retention  # seconds
+        self._most = most
+        self._horizon = horizon
+        self._keep_horizon = keep_horizon
         self._clock = clock
         self._uses: dict[Scope, Use] = {}
 
@@ -73,7 +93,7 @@ class Keys:
         use = self.get(chat_id, key.value)
         if use is None:
             age = self._clock.wall() - key.created_at
-            if not -AHEAD <= age <= self.retention:
+            if not -AHEAD <= age <= self.retention or key.created_at <= self._horizon:
                 raise KeyExpired(key.value, age, self.retention)
             return None
         if use.fingerprint and fingerprint is not None and use.fingerprint != fingerprint:
@@ -91,6 +111,15 @@ class Keys:
     def remove(self, chat_id: str | None, key: str) -> None:
         self._uses.pop((chat_id or "", key), None)
 
+    def crowd_out(self) -> None:
+        """If too many are remembered, lets the oldest of them expire before their time: a tenth more than must be."""
+        surplus = len(self._uses) - self._most
+        if surplus > 0:
+            ages = sorted(use.created_at for use in self._uses.values())
+            horizon = max(self._horizon, ages[min(surplus + self._most // 10, len(ages) - 1)])
+            self._keep_horizon(horizon)
+            self._horizon = horizon
+
     def expire_failures(self) -> list[str]:
         """Forgets the failed starts whose keys have expired; returns their ids. (Processes have their own time.)"""
         expired = {scope: use for scope, use in self._uses.items() if use.has_failed and self._has_expired(use)}
@@ -104,5 +133,7 @@ class Keys:
         return use is None or self._has_expired(use)
 
     def _has_expired(self, use: Use) -> bool:
+        if use.created_at <= self._horizon:
+            return True
         age = self._clock.wall() - use.created_at
         return age > self.retention + AHEAD and self._clock.steady() >= use.kept_until

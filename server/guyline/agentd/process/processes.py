@@ -54,6 +54,7 @@ class Bounds:
     """How much, how many, how long."""
 
     max_processes: int
+    max_ended: int  # that are listed
     max_chat_processes: int
     max_followers: int
     ended_retention: float  # seconds that an ended process and its output are kept
@@ -127,7 +128,12 @@ class Processes:
             keeper=keeper, keys=keys, signals=self.signals, boot_id=boot_id, tasks=tasks, clock=clock
         )
         self._retention = Retention(
-            self, journals=journals, keys=keys, ended_retention=bounds.ended_retention, clock=clock
+            self,
+            journals=journals,
+            keys=keys,
+            ended_retention=bounds.ended_retention,
+            max_ended=bounds.max_ended,
+            clock=clock,
         )
         self._assembler = Assembler(
             keeper=keeper,
@@ -285,9 +291,10 @@ class Processes:
 
         One process a step, since freeing a large journal takes milliseconds.
         """
+        self._keys.crowd_out()
         for process_id in self._keys.expire_failures():
             self._keeper.forget(process_id)
-        for process in [each for each in self if self._retention.is_old(each)]:
+        for process in self._retention.leaving():
             self._let_go(process)
             yield
 

@@ -19,6 +19,7 @@ class Retention:
         journals: Says how much is held.
         keys: A process whose key is remembered is remembered with it.
         ended_retention: Seconds that an ended process is listed and its output kept.
+        max_ended: How many are; of more, those that ended first go before their time.
         clock: Ages count by the steady one: a wall clock that is set makes nothing old, and keeps nothing for ever.
     """
 
@@ -29,12 +30,14 @@ class Retention:
         journals: Journals,
         keys: Keys,
         ended_retention: float,
+        max_ended: int,
         clock: Clock,
     ) -> None:
         self._processes = processes
         self._journals = journals
         self._keys = keys
         self._ended_retention = ended_retention
+        self._max_ended = max_ended
         self._clock = clock
 
     def make_room(self) -> None:
@@ -55,7 +58,13 @@ class Retention:
         process.output = gone_output(process.process_id, size)
         process.has_changed()
 
-    def is_old(self, process: Process) -> bool:
+    def leaving(self) -> list[Process]:
+        """Those that are not to be listed any longer, or are not already and may be forgotten."""
+        listed = sorted((each for each in self._processes if each.is_listed and _is_over(each)), key=_when_over)
+        surplus = set(listed[: max(0, len(listed) - self._max_ended)])
+        return [each for each in self._processes if each in surplus or not each.is_listed or self._is_old(each)]
+
+    def _is_old(self, process: Process) -> bool:
         """Whether it ended long enough ago to be listed no more."""
         return (
             process.exit is not None
@@ -86,6 +95,10 @@ def gone_output(process_id: str, size: int) -> Output:
 
 def _is_over(process: Process) -> bool:
     return not process.is_running and not process.output.is_open
+
+
+def _when_over(process: Process) -> float:
+    return process.over_since
 
 
 def _order_of_leaving(process: Process) -> tuple[bool, float]:

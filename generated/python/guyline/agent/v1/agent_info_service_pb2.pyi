@@ -165,6 +165,8 @@ class Limits(_message.Message):
     MAX_FOLLOWERS_FIELD_NUMBER: _builtins.int
     INPUT_BYTES_FIELD_NUMBER: _builtins.int
     INPUT_QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_ENDED_FIELD_NUMBER: _builtins.int
+    MAX_KEYS_FIELD_NUMBER: _builtins.int
     max_processes: _builtins.int
     """How many processes may run at once."""
     journal_bytes: _builtins.int
@@ -183,6 +185,12 @@ class Limits(_message.Message):
     """How much input may wait for one process to read it."""
     input_quota_bytes: _builtins.int
     """How much input may wait for all processes together."""
+    max_ended: _builtins.int
+    """How many ended processes are kept; of more, those that ended first go before their time."""
+    max_keys: _builtins.int
+    """How many keys are remembered; of more, the oldest are forgotten before their time, and keys as
+    old as these are refused from then on (KEY_EXPIRED).
+    """
     @_builtins.property
     def ended_retention(self) -> _duration_pb2.Duration:
         """How long an ended process and its output are kept, unless the quota needs the room."""
@@ -210,10 +218,12 @@ class Limits(_message.Message):
         max_followers: _builtins.int = ...,
         input_bytes: _builtins.int = ...,
         input_quota_bytes: _builtins.int = ...,
+        max_ended: _builtins.int = ...,
+        max_keys: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_retention", b"ended_retention", "key_retention", b"key_retention", "shutdown_grace", b"shutdown_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_retention", b"ended_retention", "input_bytes", b"input_bytes", "input_quota_bytes", b"input_quota_bytes", "journal_bytes", b"journal_bytes", "journal_quota_bytes", b"journal_quota_bytes", "key_retention", b"key_retention", "max_chat_processes", b"max_chat_processes", "max_chunk_bytes", b"max_chunk_bytes", "max_followers", b"max_followers", "max_processes", b"max_processes", "max_request_bytes", b"max_request_bytes", "shutdown_grace", b"shutdown_grace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_retention", b"ended_retention", "input_bytes", b"input_bytes", "input_quota_bytes", b"input_quota_bytes", "journal_bytes", b"journal_bytes", "journal_quota_bytes", b"journal_quota_bytes", "key_retention", b"key_retention", "max_chat_processes", b"max_chat_processes", "max_chunk_bytes", b"max_chunk_bytes", "max_ended", b"max_ended", "max_followers", b"max_followers", "max_keys", b"max_keys", "max_processes", b"max_processes", "max_request_bytes", b"max_request_bytes", "shutdown_grace", b"shutdown_grace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1351,6 +1351,17 @@ class Limits(betterproto2.Message):
     How much input may wait for all processes together.
     """
 
+    max_ended: "int" = betterproto2.field(13, betterproto2.TYPE_UINT32)
+    """
+    How many ended processes are kept; of more, those that ended first go before their time.
+    """
+
+    max_keys: "int" = betterproto2.field(14, betterproto2.TYPE_UINT32)
+    """
+    How many keys are remembered; of more, the oldest are forgotten before their time, and keys as
+    old as these are refused from then on (KEY_EXPIRED).
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "Limits", Limits)
 
