@@ -220,7 +220,10 @@ def _on_signals(stopping: asyncio.Event) -> None:
 def _say_what_is_done() -> None:
     faulthandler.dump_traceback(all_threads=True)
     for task in asyncio.all_tasks():
-        task.print_stack(file=sys.stderr)
+        try:
+            task.print_stack(file=sys.stderr)
+        except TypeError:  # gRPC's own tasks are no Python code, and have no lines to show
+            sys.stderr.write(f"{task}\n")
 
 
 def _own_environment() -> dict[str, str]:
