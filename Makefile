@@ -24,6 +24,7 @@ run: $(READY) ## Starts an agent on a private socket and says what to try.
 	@env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS guyline up
 
 test: check ## Everything that must hold: the checks, then all tests.
+	@tools/install_test_programs
 	python -m pytest -n $(JOBS) $(TESTS)
 
 check: $(READY) generated-is-current ## Lint, types, protos, imports: seconds.
@@ -35,6 +36,7 @@ check: $(READY) generated-is-current ## Lint, types, protos, imports: seconds.
 	mypy --no-error-summary
 
 soak: $(READY) ## Every fault at its full size: takes its time.
+	@tools/install_test_programs
 	GUYLINE_SOAK=1 python -m pytest -n $(JOBS) --timeout 1800 $(TESTS)
 
 endurance: $(READY) ## An hour of mixed work, after which nothing may have grown; SECONDS bounds it.

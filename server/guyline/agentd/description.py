@@ -6,8 +6,8 @@ import time
 from importlib.metadata import version
 
 from guyline.agentd.info.info import Description, DiskUse, Feature, Limits
-from guyline.agentd.journal.journal import PIECE_BYTES
 from guyline.agentd.journal.journals import Journals
+from guyline.agentd.journal.piece import PIECE_BYTES
 from guyline.agentd.keeper.client import KeeperClient
 from guyline.agentd.keeper.keeper import RECORDS
 from guyline.agentd.process.privileges import FEATURES

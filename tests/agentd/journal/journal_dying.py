@@ -14,8 +14,9 @@ from types import FrameType
 from typing import Any
 
 from guyline.agentd.journal import runs, times
-from guyline.agentd.journal.journal import Journal, Piece, Support
+from guyline.agentd.journal.journal import Journal, Support
 from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
+from guyline.agentd.journal.piece import Piece
 from guyline.agentd.journal.runs import Stream
 from tests.agentd.journal.journal_parts import STARTED_AT, Outlet, Shelf, noise, pieces
 

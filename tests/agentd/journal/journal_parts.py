@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from guyline.agentd.journal.filepool import FilePool
-from guyline.agentd.journal.journal import Cold, Journal, Piece, Support
+from guyline.agentd.journal.journal import Journal, Support
 from guyline.agentd.journal.note import NOTHING_LOST, JournalNote
+from guyline.agentd.journal.piece import Cold, Piece
 from guyline.agentd.journal.runs import Stream
 
 MIB = 1024 * 1024

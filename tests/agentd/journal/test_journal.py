@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from guyline.agentd.journal.errors import OffsetOutOfRange
-from guyline.agentd.journal.journal import PIECE_BYTES, Journal, Piece
+from guyline.agentd.journal.journal import Journal
+from guyline.agentd.journal.piece import PIECE_BYTES, Piece
 from guyline.agentd.journal.runs import Run, Stream
 from tests.agentd.journal.journal_parts import MIB, Outlet, Shelf, everything, fill, noise, read
 

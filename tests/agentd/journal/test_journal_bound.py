@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from guyline.agentd.journal.journal import Journal, Piece, Support
+from guyline.agentd.journal.journal import Journal, Support
 from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
+from guyline.agentd.journal.piece import Piece
 from tests.agentd.journal.journal_parts import MIB, Outlet, Shelf, everything, fill, noise, read
 
 

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from guyline.agentd.journal.filepool import FilePool
-from guyline.agentd.journal.journal import Piece
 from guyline.agentd.journal.note import JournalNote
+from guyline.agentd.journal.piece import Piece
 from tests.agentd.journal.journal_parts import Outlet, Shelf, everything, fill, noise, pieces, read
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guyline.agentd.journal.journal import Piece
+from guyline.agentd.journal.piece import Piece
 from guyline.agentd.journal.runs import Run, Stream
 from tests.agentd.journal.journal_parts import Outlet, Shelf, fill, of_stream, read
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Iterable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -41,10 +42,10 @@ BOUND = 1 * MIB
 
 
 def write(
-    agent: RunningAgent, process_id: str, data: bytes = b"", **fields: object
+    agent: RunningAgent, process_id: str, data: bytes = b"", **fields: Any
 ) -> "grpc.aio.UnaryUnaryCall[WriteInputRequest, WriteInputResponse]":
     """One call of WriteInput."""
-    return agent.processes.WriteInput(WriteInputRequest(process_id=process_id, data=data, **fields))  # type: ignore[arg-type]
+    return agent.processes.WriteInput(WriteInputRequest(process_id=process_id, data=data, **fields))
 
 
 async def pieces(

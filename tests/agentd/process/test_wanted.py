@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -55,9 +56,9 @@ from tests.support.clock import DEADLINE, MS, until
 from tests.support.program import program
 
 
-async def view(agent: RunningAgent, process_id: str, **fields: object) -> bytes:
+async def view(agent: RunningAgent, process_id: str, **fields: Any) -> bytes:
     """What a model sees."""
-    request = GetOutputRequest(process_id=process_id, **fields)  # type: ignore[arg-type]
+    request = GetOutputRequest(process_id=process_id, **fields)
     return (await agent.processes.GetOutput(request)).view.text
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from guyline.agentd.journal.errors import OffsetOutOfRange
-from guyline.agentd.journal.journal import PIECE_BYTES, Piece
+from guyline.agentd.journal.piece import PIECE_BYTES, Piece
 from guyline.agentd.journal.times import Mark
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from guyline.agentd.journal.errors import OffsetOutOfRange
 from guyline.agentd.journal.filepool import FilePool
 from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
-from guyline.agentd.journal.runs import RUNS_SUFFIX, Run, RunLog, Stream
+from guyline.agentd.journal.piece import PIECE_BYTES, Cold, Piece
+from guyline.agentd.journal.runs import RUNS_SUFFIX, RunLog, Stream
 from guyline.agentd.journal.times import TIMES_SUFFIX, Mark, TimeLog
 from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, size_of
 from guyline.agentd.system.holes import punch_hole
@@ -21,9 +22,6 @@ from guyline.agentd.system.splice import copy, splice
 
 TAKE_BYTES = 1024 * 1024
 """The most that one `Journal.take` moves: what the largest pipe holds."""
-
-PIECE_BYTES = 128 * 1024
-"""The most that one `Journal.read` returns."""
 
 _BUSY_BYTES = 64 * 1024  # a pipe that was found this full is worth enlarging
 _LARGEST_STEP = 8 * 1024 * 1024  # a hole costs 0.4 ms, so not one for every take
@@ -41,49 +39,6 @@ class Support:
 
     no_punch_hole: str = ""
     """The file is then replaced by a copy of what is kept, each time it holds twice its bound."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A stretch of output, of one part that is kept."""
-
-    offset: int
-    """Where ``data`` begins."""
-
-    data: bytes
-    """Up to `PIECE_BYTES`; empty at the end of what there is."""
-
-    runs: tuple[Run, ...] = ()
-    """How ``data`` divides into streams, in order; empty where they are merged."""
-
-    gap: tuple[int, int] | None = None
-    """From and to where, right before ``data``, nothing is there any more, or ever was."""
-
-
-@dataclass(frozen=True)
-class Cold:
-    """What was asked for has to come from the disk: run `warm` in a thread, then read again."""
-
-    path: Path
-    offset: int
-    length: int
-
-    def warm(self) -> None:
-        """Brings it into memory; takes as long as the disk does. The only call here that is safe in any thread.
-
-        It has a descriptor of its own and returns no bytes: whatever becomes of the journal meanwhile, the next
-        read decides anew.
-        """
-        try:
-            file = open_private(self.path)
-        except OSError:
-            return  # the next read meets the same and says what it means
-        try:
-            os.pread(file, self.length, self.offset)
-        except OSError:
-            return  # as above
-        finally:
-            os.close(file)
 
 
 class Journal:

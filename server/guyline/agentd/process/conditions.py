@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from guyline.agentd.journal.errors import OffsetOutOfRange
-from guyline.agentd.journal.journal import Piece
+from guyline.agentd.journal.piece import Piece
 from guyline.agentd.process.pattern import Found, Pattern, Search, Window
 from guyline.agentd.process.process import Process
 

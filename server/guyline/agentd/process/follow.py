@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from guyline.agentd.journal.journal import PIECE_BYTES, Piece
+from guyline.agentd.journal.piece import PIECE_BYTES, Piece
 from guyline.agentd.journal.runs import Run
 from guyline.agentd.journal.times import Mark
 from guyline.agentd.process.bell import Bell

@@ -6,7 +6,8 @@ import errno
 from collections.abc import Callable, Iterator, Mapping
 
 from guyline.agentd.journal.gone import GoneJournal
-from guyline.agentd.journal.journal import PIECE_BYTES, Cold, Journal, Piece
+from guyline.agentd.journal.journal import Journal
+from guyline.agentd.journal.piece import PIECE_BYTES, Cold, Piece
 from guyline.agentd.journal.runs import Stream
 from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.faults import FaultPoint, no_fault
