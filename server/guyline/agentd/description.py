@@ -13,6 +13,8 @@ from guyline.agentd.keeper.keeper import RECORDS
 from guyline.agentd.process.privileges import FEATURES
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.settings import AgentSettings
+from guyline.agentd.system.terminal import why_no_terminals
+from guyline.agentd.system.transfer import why_no_transfer
 
 
 class Describer:
@@ -27,6 +29,7 @@ class Describer:
         self._journals = journals
         self._processes = processes
         self._began_at = time.time()
+        self._tried = (_feature("process.terminal", why_no_terminals()), _feature("input.splice", why_no_transfer()))
 
     async def describe(self) -> Description:
         keeper, processes = self._keeper, self._processes
@@ -49,14 +52,9 @@ class Describer:
     def _features(self) -> tuple[Feature, ...]:
         journals = (Feature(name=f.name, enabled=f.enabled, reason=f.reason) for f in self._journals.features())
         keeper = self._keeper
-        why_none = keeper.why_no_cgroups
-        cgroup = Feature(name="process.cgroup", enabled=not why_none, reason=why_none)
-        limits = (
-            Feature(name=feature, enabled=not why, reason=why)
-            for limit, feature in FEATURES.items()
-            for why in [keeper.why_no_limits[limit]]
-        )
-        return (*journals, cgroup, *limits)
+        cgroup = _feature("process.cgroup", keeper.why_no_cgroups)
+        limits = (_feature(feature, keeper.why_no_limits[limit]) for limit, feature in FEATURES.items())
+        return (*journals, *self._tried, cgroup, *limits)
 
     def _limits(self) -> Limits:
         settings = self._settings
@@ -84,3 +82,7 @@ class Describer:
             record_bytes=(folder / RECORDS).stat().st_size,
             free_bytes=shutil.disk_usage(folder).free,
         )
+
+
+def _feature(name: str, why_not: str) -> Feature:
+    return Feature(name=name, enabled=not why_not, reason=why_not)
