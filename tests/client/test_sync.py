@@ -196,7 +196,9 @@ async def _call(function: Callable[[bool], None]) -> None:
 
 
 def _program(agent: RunningAgent, text: str) -> subprocess.Popen[str]:
-    lines = f"from guyline.client import Agent\nagent = Agent({agent.address!r})\n{text}"
+    # Whoever runs these tests in the background has Ctrl-C ignored, and passes that on.
+    ctrl_c = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    lines = f"{ctrl_c}from guyline.client import Agent\nagent = Agent({agent.address!r})\n{text}"
     return subprocess.Popen([sys.executable, "-c", lines], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
