@@ -246,9 +246,8 @@ async def test_a_process_that_closes_its_input_is_told_of(shared_agent: RunningA
 
 async def test_the_end_of_a_process_ends_its_input(shared_agent: RunningAgent) -> None:
     """Also while somebody waits for room, and for descendants that read on."""
-    command = "exec 3<&0; (cat <&3 >/dev/null; echo over) & read x <&3"
+    command = "exec 3<&0; (cat <&3 >/dev/null; echo over) & sleep 0.1"
     async with started(shared_agent, command, input=INPUT_MODE_PIPE) as leader:
-        await write(shared_agent, leader.process_id, b"go\n", offset=0)
         await ended(shared_agent, leader.process_id)
         refused = await refusal(write(shared_agent, leader.process_id, b"more"))
         closed = await output_closed(shared_agent, leader.process_id)
