@@ -204,7 +204,7 @@ def _program(agent: RunningAgent, text: str) -> subprocess.Popen[str]:
 
 def test_an_interpreter_that_exits_does_not_hang(shared_agent: RunningAgent) -> None:
     """Whoever forgets to close, in the middle of a stream, gets no message either."""
-    child = _program(shared_agent, "chunks = agent.open('echo out; sleep 60').output()\nprint(next(chunks).data)")
+    child = _program(shared_agent, "chunks = agent.open('echo out; sleep 3').output()\nprint(next(chunks).data)")
 
     out, err = child.communicate(timeout=DEADLINE)
 
