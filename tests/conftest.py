@@ -104,5 +104,6 @@ def shared_agent_process(nothing_left_behind: None) -> Iterator[AgentProcess]:
 async def shared_agent(shared_agent_process: AgentProcess) -> AsyncIterator[RunningAgent]:
     """One agent for all tests that leave it as they found it: processes ended, nothing killed, nothing stopped."""
     async with RunningAgent(process=shared_agent_process) as running:
+        before = shared_agent_process.log_size()
         yield running
-        print(await asyncio.to_thread(running.process.log))
+        print(await asyncio.to_thread(running.process.log, before))

@@ -2,10 +2,12 @@
 
 import fcntl
 import os
+import select
 import shlex
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -31,8 +33,11 @@ class Terminal:
         os.write(self._master, keys)
 
     def until(self, text: bytes) -> None:
-        """Reads until the text is on the screen."""
+        """Reads until the text is on the screen. Fails with what is there if it does not come."""
+        latest = time.monotonic() + DEADLINE
         while text not in self.shown:
+            readable, _, _ = select.select([self._master], [], [], max(0.0, latest - time.monotonic()))
+            assert readable, f"{text!r} is not on the screen, but {self.shown[-2000:]!r}"
             self.shown += os.read(self._master, 4096)
 
     def resize(self, columns: int, rows: int) -> None:

@@ -94,7 +94,8 @@ def test_a_shell_at_the_keyboard(shared_agent: RunningAgent) -> None:
     with terminal(shared_agent, "exec", "-t", *PROMPT, columns=111, rows=37) as screen:
         screen.until(b"ready> ")
         assert screen.is_raw
-        screen.type(b"stty size; echo TERM is $TERM; sleep 1000\r")
+        # One that prints has the terminal already: before that, Ctrl-C would still be the shell's own.
+        screen.type(b"sh -c 'stty size; echo TERM is $TERM; exec sleep 1000'\r")
         screen.until(b"37 111")
         screen.until(b"TERM is xterm-256color")
         screen.type(b"\x03echo interr''upted\r")

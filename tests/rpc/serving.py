@@ -71,6 +71,12 @@ class Puppet(PartOfProcesses):
         await self._handle(context)
         return pb.ProcessServiceWaitResponse()
 
+    async def WriteInputStream(
+        self, _requests: AsyncIterator[pb.WriteInputStreamRequest], context: Context
+    ) -> pb.WriteInputStreamResponse:
+        await self._handle(context)
+        return pb.WriteInputStreamResponse()
+
     async def Attach(self, _request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
         async for data in self._stream(context):
             yield pb.AttachResponse(data=data)

@@ -98,6 +98,26 @@ async def test_a_unary_call_that_only_waits_is_cut_at_once() -> None:
     assert details(caught.value)[1].reason == "SHUTTING_DOWN"
 
 
+async def test_a_stream_of_a_client_is_cut_at_once() -> None:
+    """It may be open for hours; its sender goes on with the next server, where the stream had got to."""
+    started = asyncio.Event()
+
+    async def handle(_context: Context) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with serving(Puppet(handle=handle)) as served, asyncio.timeout(DEADLINE):
+        call = served.processes.WriteInputStream()
+        await call.write(pb.WriteInputStreamRequest(process_id="p"))
+        await started.wait()
+        await served.server.drain(grace=10 * DEADLINE)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details(caught.value)[1].reason == "SHUTTING_DOWN"
+
+
 async def test_a_new_call_while_draining_is_refused_as_not_started() -> None:
     """It can be repeated as it is, elsewhere or in a moment."""
     started = asyncio.Event()

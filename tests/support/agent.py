@@ -141,11 +141,15 @@ class AgentProcess:
         has_run = (self.state_dir / "records.log").exists()
         return cgroup.folder_of(self.state_dir) if has_run and own_cgroup() else None
 
-    def log(self) -> str:
-        """Returns the end of what the agent has logged."""
+    def log_size(self) -> int:
+        """Returns how many bytes the agent has logged."""
+        return (self.folder / "log").stat().st_size
+
+    def log(self, since: int = 0) -> str:
+        """Returns what the agent has logged since that offset: the end of it, if it is long."""
         with (self.folder / "log").open("rb") as log:
             size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - _LOG_BYTES))
+            log.seek(max(since, size - _LOG_BYTES))
             return log.read().decode(errors="replace")
 
 

@@ -88,11 +88,12 @@ class Chain:
     def cut(self, *, streams_only: bool) -> None:
         """Ends open calls with SHUTTING_DOWN, as soon as each can be told so; cut again, a stuck one ends too.
 
-        What only waits is as good as a stream.
+        What only waits is as good as a stream. The end of a client's stream commits nothing, so it may be cut as well.
         """
         for each in tuple(self.open_calls):
-            is_stream = each.method.response_streams or each.method.only_waits
-            if not each.method.served_while_draining and (is_stream or not streams_only):
+            method = each.method
+            is_stream = method.request_streams or method.response_streams or method.only_waits
+            if not method.served_while_draining and (is_stream or not streams_only):
                 each.cut()
 
     def closed(self, call: OpenCall) -> None:

@@ -18,6 +18,7 @@ from guyline.agent.v1.process_service_pb2 import (
     ProcessServiceListRequest,
     ProcessServiceRemoveRequest,
     RunRequest,
+    SignalRequest,
     StartResponse,
 )
 from tests.agentd.process.process_parts import (
@@ -60,6 +61,18 @@ def times_run(marks: Path) -> int:
 
 
 # What runs.
+
+
+async def test_a_cancel_reaches_further_than_a_ladder_that_is_climbed_already(shared_agent: RunningAgent) -> None:
+    """That one was for the group alone, and comes to its end first; jobs in other groups must go as well."""
+    stubborn = "trap '' TERM; while :; do sleep 0.01; done"
+    async with started(shared_agent, ["bash", "-c", f"set -m; ({stubborn}) & echo $!; {stubborn}"]) as start:
+        said = await attach(shared_agent, start.process_id, until=a_line)
+        request = SignalRequest(process_id=start.process_id, signal=signal.SIGTERM, grace=seconds(0.2))
+        await shared_agent.processes.Signal(request)
+        await cancel(shared_agent, process_id=start.process_id, grace=seconds(1.0))
+
+    assert not proc.is_alive(int(said.data))
 
 
 async def test_a_canceled_process_ends_with_all_that_came_of_it(shared_agent: RunningAgent) -> None:

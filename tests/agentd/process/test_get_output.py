@@ -16,6 +16,8 @@ from guyline.agent.v1.process_service_pb2 import (
     GetOutputResponse,
     OutputView,
 )
+from guyline.agentd.process.service import ProcessService
+from guyline.rpc.waiting import does_only_wait
 from tests.agentd.process.process_parts import (
     MIB,
     attach,
@@ -341,3 +343,9 @@ async def test_output_of_another_chat_does_not_exist(shared_agent: RunningAgent)
     )
 
     assert (await refusal(call)).reason == "PROCESS_NOT_FOUND"
+
+
+def test_whoever_waits_for_output_holds_no_upgrade_up() -> None:
+    """Nothing is lost by a wait that is cut; the next worker goes on with it."""
+    assert does_only_wait(ProcessService.GetOutput)
+    assert does_only_wait(ProcessService.Wait)

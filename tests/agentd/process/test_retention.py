@@ -10,10 +10,9 @@ from typing import cast
 import pytest
 
 from guyline.agentd.main import _sweep
-from guyline.agentd.process.canceling import DEFAULT_GRACE
 from guyline.agentd.process.errors import KeyExpired, ProcessNotFound, StartCanceled
 from guyline.agentd.process.processes import Processes
-from guyline.agentd.process.spec import Key
+from guyline.agentd.process.spec import DEFAULT_GRACE, Key
 from tests.agentd.process.simulated import DAY, HOUR, OWNER, World, simulated
 from tests.support.clock import DEADLINE
 

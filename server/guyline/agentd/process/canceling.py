@@ -15,9 +15,6 @@ from guyline.agentd.process.spec import Key, Origin
 from guyline.agentd.process.tasks import Tasks
 from guyline.errors import GuylineError
 
-DEFAULT_GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL."""
-
 
 class Fencing(Protocol):
     """What a cancel asks of the keeper; see ``keeper.client.KeeperClient``."""

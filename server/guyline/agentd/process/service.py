@@ -123,6 +123,7 @@ class ProcessService(ProcessServiceServicer):
         survivors = await self._processes.signals.end(process, number, to_all=to_all, grace=grace, wait=wait)
         return pb.SignalResponse(process=to_process(process), survivors=to_survivors(survivors))
 
+    @only_waits
     async def GetOutput(self, request: pb.GetOutputRequest, context: Context) -> pb.GetOutputResponse:
         return await self._views.get_output(request, context)
 

@@ -2,8 +2,8 @@
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agentd.process import convert, convert_process
-from guyline.agentd.process.canceling import DEFAULT_GRACE
 from guyline.agentd.process.processes import Processes
+from guyline.agentd.process.spec import DEFAULT_GRACE
 from guyline.daemon.logging import bind_to_call
 from guyline.errors import InvalidInput, Violation
 from guyline.rpc.caller import Context, caller_of

@@ -126,12 +126,17 @@ class Signals:
     def climb(self, process: Process, *, after: int, to_all: bool, grace: float, cause: str) -> None:
         """Starts the ladder above the signal ``after``, a step each ``grace`` seconds. Survives the worker.
 
-        Of two ladders the one that comes to SIGKILL first is climbed.
+        Of two ladders the one that comes to SIGKILL first is climbed, and reaches all whom either was to reach.
         """
+        if after == signal.SIGKILL:
+            return
         step = _NEXT_STEP.get(signal.Signals(after), signal.SIGTERM)
         ladder = Ladder(step, to_all, grace, _boot_time() + grace, cause)
         present = process.note.ladder
-        if after != signal.SIGKILL and (present is None or _kills_at(ladder) < _kills_at(present)):
+        if present:
+            first = min(present, ladder, key=_kills_at)
+            ladder = replace(first, to_all=present.to_all or to_all)
+        if ladder != present:
             process.change_note(ladder=ladder)
             self.resume_ladder(process)
 
