@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import uuid
 from datetime import datetime
 
 import pytest
@@ -27,6 +28,27 @@ async def test_ps_shows_what_runs_and_what_ran(guyline: Command, printed: str) -
     header, *rows = result.out.splitlines()
     assert header.split() == ["ID", "STATE", "PID", "AGE", "OUTPUT", "CHAT", "COMMAND"]
     assert any(row.startswith(printed) and row.endswith("seq 1000") and "exit 0" in row for row in rows)
+
+
+async def test_ps_says_which_limit_ended_a_command(guyline: Command) -> None:
+    """The number of a signal would leave people guessing."""
+    label = f"limited={uuid.uuid4()}"
+    limits = ("--timeout", "10m", "--idle-timeout", "100ms")
+    ended = await guyline("exec", "--label", label, *limits, "sleep", "1000")
+    listed = await guyline("ps", "--label", label)
+
+    assert ended.code == 124
+    assert "signal 15 (idle timeout)" in listed.out
+
+
+async def test_a_command_has_the_limits_that_were_asked_for(guyline: Command) -> None:
+    """As its own shell sees them."""
+    asked = ("--umask", "027", "--oom-score", "900", "--nice", "7", "--ulimit", "nofile=100:200", "--ulimit", "core=0")
+    told = await guyline(
+        "exec", *asked, "-c", "umask; cat /proc/self/oom_score_adj; nice; ulimit -Sn; ulimit -Hn; ulimit -c"
+    )
+
+    assert told.out.split() == ["0027", "900", "7", "100", "200", "0"]
 
 
 async def test_ps_gives_programs_everything(guyline: Command, printed: str) -> None:

@@ -112,7 +112,7 @@ async def test_wait_says_which_one_it_was(scripted: ScriptedAgent, command: Comm
     as_json = await command("wait", "--json", PROCESS_ID, *conditions)
 
     assert (first.code, first.out) == (0, "/read./  at 7: ready\N{REPLACEMENT CHARACTER}[0m\n")
-    assert (second.code, second.out) == (0, "exit  exit 3\n")
+    assert (second.code, second.out) == (0, "exit  exit code 3\n")
     assert json.loads(as_json.out)["match"]["cursor"] == base64.b64encode(b"12").decode()
     sent = scripted.calls[1].conditions
     assert [each.WhichOneof("condition") for each in sent] == ["exit", "pattern", "port", "file"]
@@ -229,7 +229,7 @@ async def test_prune_says_how_many_and_how_much(scripted: ScriptedAgent, command
     first = await command("prune", "--older-than", "1h", "--label", "job=7")
     second = json.loads((await command("prune", "--json", "--older-than", "1h")).out)
 
-    assert (first.code, first.out) == (0, "1 processes forgotten, with 2.0 KiB of output\n")
+    assert (first.code, first.out) == (0, "1 process forgotten, with 2.0 KiB of output\n")
     assert second == {"removed": [], "output_bytes": 0}
     assert dict(scripted.calls[0].filter.labels) == {"job": "7"}
     assert [call.process_id for call in scripted.calls if isinstance(call, pb.ProcessServiceRemoveRequest)] == [
@@ -276,7 +276,19 @@ async def test_wrong_usage_is_said(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--label", "job"], ["--nice", "20"], ["--cpus", "0"], ["--memory", "big"], ["--timeout", "soon"]],
+    [
+        ["--label", "job"],
+        ["--nice", "20"],
+        ["--umask", "8"],
+        ["--umask", "1777"],
+        ["--oom-score", "1001"],
+        ["--ulimit", "files=3"],
+        ["--ulimit", "nofile"],
+        ["--ulimit", "nofile=1:"],
+        ["--cpus", "0"],
+        ["--memory", "big"],
+        ["--timeout", "soon"],
+    ],
     ids=" ".join,
 )
 async def test_wrong_usage_of_exec_is_no_exit_code_of_a_command(arguments: list[str]) -> None:

@@ -12,7 +12,7 @@ from guyline.agent.v1.process_service_pb2 import (
     SignalRequest,
     StartRequest,
 )
-from guyline.agentd.process import convert
+from guyline.agentd.process.service import convert
 from guyline.errors import InvalidInput
 from guyline.rpc.cursor import Cursor
 from guyline.rpc.errors import to_status
@@ -68,8 +68,8 @@ def _watch(data: bytes) -> None:
 def _signal(data: bytes) -> None:
     request = _parsed(SignalRequest(), data)
     assert 1 <= convert.to_signal(request) <= 64
-    grace = convert.to_optional_seconds("grace", request.grace, is_set=request.HasField("grace"))
-    assert grace is None or 0 <= grace <= 600
+    for seconds in convert.to_grace_and_wait(request):
+        assert seconds is None or 0 <= seconds <= 600
 
 
 _READERS: list[Callable[[bytes], None]] = [_start, _run, _attach, _watch, _signal]

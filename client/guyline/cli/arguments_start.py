@@ -3,7 +3,20 @@
 from argparse import REMAINDER, SUPPRESS, ArgumentParser
 
 from guyline.cli.keys import DETACH_KEYS
-from guyline.cli.value import to_bytes, to_count, to_cpus, to_duration, to_keys, to_label, to_nice, to_variable
+from guyline.cli.value import (
+    ULIMITS,
+    to_bytes,
+    to_count,
+    to_cpus,
+    to_duration,
+    to_keys,
+    to_label,
+    to_nice,
+    to_oom_score,
+    to_ulimit,
+    to_umask,
+    to_variable,
+)
 
 EXIT_CODES = """\
 exit codes: the command's own; 128+n if signal n ended it; 124 if a limit of time did, or it was left running; 127 if it
@@ -90,7 +103,16 @@ def _add_limits(parser: ArgumentParser) -> None:
     rest = parser.add_argument_group("other limits, where the agent can set them (`guyline info` says)")
     rest.add_argument("--user", metavar="NAME", default="", help="run it as this user")
     rest.add_argument("--group", metavar="NAME", default="", help="in place of the user's own group")
+    rest.add_argument("--umask", metavar="MASK", type=to_umask, help="which rights its files do not get: 027")
     rest.add_argument("--nice", metavar="N", type=to_nice, help="its niceness, -20 to 19")
+    rest.add_argument(
+        "--oom-score", metavar="N", type=to_oom_score,
+        help="how ready the kernel is to kill it when memory runs out, -1000 to 1000",
+    )  # fmt: skip
+    rest.add_argument(
+        "--ulimit", metavar="R=SOFT[:HARD]", type=to_ulimit, action="append", default=[],
+        help=f"a limit of setrlimit(2): nofile=1024:4096, core=unlimited; of {', '.join(ULIMITS)}",
+    )  # fmt: skip
     rest.add_argument("--memory", metavar="SIZE", type=to_bytes, default=0, help="for all that comes of it: 512m, 2g")
     rest.add_argument("--cpus", metavar="N", type=to_cpus, default=0.0, help="CPUs' worth of time, for all of it: 1.5")
     rest.add_argument("--pids", metavar="N", type=to_count, default=0, help="processes and threads, for all of it")

@@ -85,7 +85,10 @@ def _privileges(options: Namespace) -> Privileges | None:
     asked = Privileges(
         user=options.user,
         group=options.group,
+        umask=options.umask,
         nice=options.nice,
+        oom_score=options.oom_score,
+        resource_limits=tuple(options.ulimit),
         group_limits=limits if limits != GroupLimits() else None,
     )
     return asked if asked != Privileges() else None

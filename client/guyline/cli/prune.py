@@ -27,7 +27,8 @@ async def run(options: Namespace) -> int:
     if options.json:
         say_json({"removed": [process.process_id for process in removed], "output_bytes": kept_bytes})
     else:
-        say(f"{len(removed)} processes forgotten, with {to_size(kept_bytes)} of output")
+        processes = "1 process" if len(removed) == 1 else f"{len(removed)} processes"
+        say(f"{processes} forgotten, with {to_size(kept_bytes)} of output")
     return 0
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
-from guyline.client.enums import WireEnum
+from guyline.client.enums import EndedBy, WireEnum
 from guyline.client.values import AgentInfo, Exit, ProcessInfo
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -84,13 +84,21 @@ def _distinct(ids: Collection[str]) -> int:
 
 
 def to_state(process: ProcessInfo) -> str:
-    """Where a process stands, and how it ended."""
+    """Where a process stands, and how it ended; in brackets why, if neither it nor a caller wanted that."""
     ended = process.exit
     if ended is None:
         return process.state.label
     if ended.code is not None:
-        return f"exit {ended.code}"
-    return f"signal {ended.signal}" if ended.signal is not None else "unknown"
+        status = f"exit {ended.code}"
+    else:
+        status = f"signal {ended.signal}" if ended.signal is not None else "unknown"
+    return f"{status} ({why})" if (why := _why(ended)) else status
+
+
+def _why(ended: Exit) -> str:
+    if ended.ended_by is EndedBy.TIME_LIMIT:
+        return ended.time_limit.label.replace("_", " ")
+    return "out of memory" if ended.ended_by is EndedBy.OOM_KILLER else ""
 
 
 def to_command(process: ProcessInfo) -> str:

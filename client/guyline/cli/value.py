@@ -9,8 +9,21 @@ from guyline.cli import keys
 
 if TYPE_CHECKING:
     from guyline.client.conditions import Condition
+    from guyline.client.options import ResourceLimit
 
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+ULIMITS = {
+    "as": "ADDRESS_SPACE",
+    "core": "CORE",
+    "cpu": "CPU",
+    "data": "DATA",
+    "fsize": "FILE_SIZE",
+    "memlock": "LOCKED_MEMORY",
+    "nofile": "OPEN_FILES",
+    "nproc": "PROCESSES",
+    "stack": "STACK",
+}
+"""What limits.conf(5) calls them, by which name the client knows them."""
 _SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -54,6 +67,37 @@ def to_nice(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,2}", text) or not -20 <= int(text) <= 19:
         raise ArgumentTypeError(f"{text!r} is no niceness; give -20 to 19")
     return int(text)
+
+
+def to_oom_score(text: str) -> int:
+    """How ready the kernel is to kill it."""
+    if not re.fullmatch(r"-?[0-9]{1,4}", text) or not -1000 <= int(text) <= 1000:
+        raise ArgumentTypeError(f"{text!r} is no OOM score; give -1000 to 1000")
+    return int(text)
+
+
+def to_umask(text: str) -> int:
+    """A umask."""
+    if not re.fullmatch(r"0?[0-7]{1,3}", text):
+        raise ArgumentTypeError(f"{text!r} is no umask; give three octal digits, such as 027")
+    return int(text, 8)
+
+
+def to_ulimit(text: str) -> "ResourceLimit":
+    """A limit of one resource, soft and hard; the hard one is the soft one if it is left out."""
+    from guyline.client.enums import Resource
+    from guyline.client.options import ResourceLimit
+
+    name, _, limits = text.partition("=")
+    soft, colon, hard = limits.partition(":")
+    if name not in ULIMITS:
+        raise ArgumentTypeError(f"{name!r} is no resource; give one of {', '.join(ULIMITS)}, as in nofile=1024:4096")
+    least = _to_limit(soft)
+    return ResourceLimit(Resource[ULIMITS[name]], least, _to_limit(hard) if colon else least)
+
+
+def _to_limit(text: str) -> int | None:
+    return None if text == "unlimited" else to_bytes(text)
 
 
 def to_cpus(text: str) -> float:

@@ -5,7 +5,8 @@ from argparse import Namespace
 
 from guyline.cli.dial import agent_of, process_of
 from guyline.cli.say import complain, say, say_json
-from guyline.cli.text import on_one_line, to_json, to_state
+from guyline.cli.text import on_one_line, to_json
+from guyline.client.completed import in_words
 from guyline.client.conditions import Exited, Met, NotMet
 from guyline.client.enums import WaitOver
 
@@ -41,7 +42,7 @@ def _in_vain(error: NotMet, *, as_json: bool) -> int:
 def _more(met: Met) -> str:
     if met.match is not None:
         return f"at {met.match.offset}: {on_one_line(met.match.data.decode(errors='replace'))}"
-    return to_state(met.process) if isinstance(met.condition, Exited) else ""
+    return in_words(met.process.exit) if isinstance(met.condition, Exited) and met.process.exit else ""
 
 
 def _to_json(met: Met, text: str) -> dict[str, object]:

@@ -10,8 +10,8 @@ from guyline.agentd.journal.journals import Journals
 from guyline.agentd.journal.piece import PIECE_BYTES
 from guyline.agentd.keeper.client import KeeperClient
 from guyline.agentd.keeper.keeper import RECORDS
-from guyline.agentd.process.privileges import FEATURES
 from guyline.agentd.process.processes import Processes
+from guyline.agentd.process.starting.privileges import FEATURES
 from guyline.agentd.settings import AgentSettings
 from guyline.agentd.system.terminal import why_no_terminals
 from guyline.agentd.system.transfer import why_no_transfer

@@ -22,21 +22,22 @@ from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper.client import KeeperClient
 from guyline.agentd.keeper.table import Exit
 from guyline.agentd.keeper.worker import CANNOT_SERVE, GRPC_ENVIRONMENT, SETTINGS, SOCKET
-from guyline.agentd.process.environment import Environment
 from guyline.agentd.process.faults import FaultPoint, no_fault
-from guyline.agentd.process.horizon import HorizonFile
-from guyline.agentd.process.keys import Keys
-from guyline.agentd.process.lookup import Lookup
 from guyline.agentd.process.metrics import ProcessMetrics
-from guyline.agentd.process.presence import Presence
-from guyline.agentd.process.priority import Priority
 from guyline.agentd.process.processes import Bounds, Processes
-from guyline.agentd.process.service import OutputDefaults, ProcessService
-from guyline.agentd.process.starting import Starter
+from guyline.agentd.process.service.process_service import OutputDefaults, ProcessService
+from guyline.agentd.process.starting.environment import Environment
+from guyline.agentd.process.starting.horizon import HorizonFile
+from guyline.agentd.process.starting.keys import Keys
+from guyline.agentd.process.starting.lookup import Lookup
+from guyline.agentd.process.starting.priority import Priority
+from guyline.agentd.process.starting.starter import Starter
+from guyline.agentd.process.starting.users import Users
 from guyline.agentd.process.tasks import Tasks
-from guyline.agentd.process.users import Users
-from guyline.agentd.process.waiting import Waits
+from guyline.agentd.process.waiting.presence import Presence
+from guyline.agentd.process.waiting.waits import Waits
 from guyline.agentd.settings import AgentSettings
+from guyline.agentd.system.allocator import keep_memory_together
 from guyline.agentd.system.proc import this_boot
 from guyline.agentd.upgrade import Upgrader
 from guyline.daemon.logging import configure_logging, get_logger
@@ -261,6 +262,7 @@ def main(reach: FaultPoint = no_fault) -> None:
     settings = AgentSettings.from_json(os.pread(SETTINGS, os.fstat(SETTINGS).st_size, 0).decode())
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     _raise_descriptor_limit()
+    keep_memory_together()
     keeper = KeeperClient.connect(socket.socket(fileno=SOCKET), reach=reach)
     log.debug("handed over", entries=len(keeper.entries), seconds=time.monotonic() - began)
     asyncio.run(serve_and_exit(settings, keeper, _own_environment(), reach))

@@ -329,3 +329,12 @@ async def ended(agent: RunningAgent, process_id: str) -> Process:
 async def output_closed(agent: RunningAgent, process_id: str) -> Process:
     """Waits until nobody can print to a process's output any more."""
     return await changed(agent, process_id, lambda process: not process.output_open)
+
+
+def assert_invalid(refused: Refusal, *fields: str) -> None:
+    """It is the caller's mistake, of exactly these fields, and nothing was started."""
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT, refused
+    assert refused.reason == "INVALID_INPUT"
+    assert refused.facts["outcome"] == "NOT_STARTED"
+    assert refused.fields == list(fields)
+    assert all(description for _, description in refused.violations)

@@ -13,12 +13,12 @@ from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper import table
 from guyline.agentd.process.clock import Clock
 from guyline.agentd.process.faults import no_fault
-from guyline.agentd.process.keys import Keys
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Bounds, Processes
 from guyline.agentd.process.spec import Key, Origin, StartSpec, TimeLimits
-from guyline.agentd.process.starting import Starter
+from guyline.agentd.process.starting.keys import Keys
+from guyline.agentd.process.starting.starter import Starter
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system.cgroup import Cgroup
 from guyline.daemon.caller import ALL_RIGHTS, Caller

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from guyline.agentd.process.census import Census, CensusTaker
+from guyline.agentd.process.ending.census import Census, CensusTaker
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system import proc
 from tests.support.clock import DEADLINE

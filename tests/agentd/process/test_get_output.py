@@ -16,7 +16,7 @@ from guyline.agent.v1.process_service_pb2 import (
     GetOutputResponse,
     OutputView,
 )
-from guyline.agentd.process.service import ProcessService
+from guyline.agentd.process.service.process_service import ProcessService
 from guyline.rpc.waiting import does_only_wait
 from tests.agentd.process.process_parts import (
     MIB,

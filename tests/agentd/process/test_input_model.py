@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guyline.agentd.process.errors import InputClosed, InputFull, InputOffsetOutOfRange
-from guyline.agentd.process.input import Input, InputDescriptors, InputMode, InputRoom
+from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode, InputRoom
 from tests.support.clock import until
 
 BOUND = 64 * 1024

@@ -19,11 +19,11 @@ from guyline.agent.v1.process_service_pb2 import (
     ProcessServiceWatchResponse,
 )
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
-from guyline.agentd.process.changes import Changes
-from guyline.agentd.process.ends import Ends
+from guyline.agentd.process.listing.changes import Changes
+from guyline.agentd.process.listing.ends import Ends
+from guyline.agentd.process.listing.watch import Interest, WatchBatch, WatchCursor, Watcher
 from guyline.agentd.process.processes import Listed, Processes
-from guyline.agentd.process.service_list import _in_messages
-from guyline.agentd.process.watch import Interest, WatchBatch, WatchCursor, Watcher
+from guyline.agentd.process.service.lists import _in_messages
 from guyline.daemon.caller import ALL_RIGHTS, Caller
 from tests.agentd.process.process_parts import (
     ended,

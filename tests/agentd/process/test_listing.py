@@ -15,7 +15,7 @@ from guyline.agent.v1.process_service_pb2 import (
     ProcessServiceListRequest,
     ProcessServiceListResponse,
 )
-from guyline.agentd.process.listing import Place, Query, Selection
+from guyline.agentd.process.listing.query import Place, Query, Selection
 from guyline.agentd.process.process import Process as DomainProcess
 from guyline.agentd.process.spec import Origin
 from guyline.client import AsyncAgent

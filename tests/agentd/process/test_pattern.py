@@ -8,7 +8,7 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guyline.agentd.process.pattern import Found, Pattern, PatternRefused, Search
+from guyline.agentd.process.waiting.pattern import Found, Pattern, PatternRefused, Search
 
 LONGEST = 12
 """Bytes of a match here, and so of what a search keeps."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from guyline.agentd.process.errors import UserLookupTimedOut
-from guyline.agentd.process.users import Users
+from guyline.agentd.process.starting.users import Users
 from guyline.agentd.system.accounts import find_account, find_group
 from tests.support.clock import MS
 

@@ -8,8 +8,8 @@ import pytest
 
 from guyline.agent.v1.process_pb2 import PROCESS_STATE_RUNNING
 from guyline.agent.v1.process_service_pb2 import ProcessServiceRemoveRequest, ProcessServiceWatchRequest
-from guyline.agentd.process.ends import Ends
-from guyline.agentd.process.watch import WatchCursor
+from guyline.agentd.process.listing.ends import Ends
+from guyline.agentd.process.listing.watch import WatchCursor
 from guyline.errors import InvalidInput
 from tests.agentd.process.process_parts import (
     Metadata,

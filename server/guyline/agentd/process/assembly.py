@@ -6,15 +6,15 @@ from typing import Protocol
 
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper import table
-from guyline.agentd.process.channels import INPUT_NAMES, Ends
+from guyline.agentd.process.ending.retention import gone_output
 from guyline.agentd.process.faults import FaultPoint
-from guyline.agentd.process.input import Input, InputDescriptors, InputMode, InputRoom
 from guyline.agentd.process.metrics import ProcessMetrics
-from guyline.agentd.process.output import Output
-from guyline.agentd.process.pacing import Pacing
 from guyline.agentd.process.process import Note, Process
-from guyline.agentd.process.retention import gone_output
 from guyline.agentd.process.spec import Origin
+from guyline.agentd.process.streams.channels import INPUT_NAMES, Ends
+from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode, InputRoom
+from guyline.agentd.process.streams.output import Output
+from guyline.agentd.process.streams.pacing import Pacing
 
 
 class DescriptorKeeper(Protocol):

@@ -12,11 +12,11 @@ from guyline.agentd.journal.note import JournalNote
 from guyline.agentd.keeper import table
 from guyline.agentd.process.exit import Exit, TimeLimit
 from guyline.agentd.process.faults import FaultPoint
-from guyline.agentd.process.input import Input
 from guyline.agentd.process.metrics import ProcessMetrics
-from guyline.agentd.process.output import Output
-from guyline.agentd.process.source import TerminalSource
 from guyline.agentd.process.spec import Origin
+from guyline.agentd.process.streams.input import Input
+from guyline.agentd.process.streams.output import Output
+from guyline.agentd.process.streams.source import TerminalSource
 from guyline.daemon.logging import Logger, get_logger
 
 DRAIN_GRACE = 0.1

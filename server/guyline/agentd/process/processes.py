@@ -10,25 +10,25 @@ from typing import Protocol
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper import table
 from guyline.agentd.process.assembly import Assembler, DescriptorKeeper
-from guyline.agentd.process.canceling import Canceling
-from guyline.agentd.process.changes import Changes
 from guyline.agentd.process.clock import Clock
-from guyline.agentd.process.ends import Ends
+from guyline.agentd.process.ending.canceling import Canceling
+from guyline.agentd.process.ending.limits import Limits, Timers
+from guyline.agentd.process.ending.retention import Retention
+from guyline.agentd.process.ending.signals import Signals
 from guyline.agentd.process.errors import KeeperLost, ProcessNotFound, ProcessRunning
 from guyline.agentd.process.faults import FaultPoint
-from guyline.agentd.process.input import InputRoom
-from guyline.agentd.process.keys import Keys, Outcome, Use
-from guyline.agentd.process.limits import Limits, Timers
+from guyline.agentd.process.listing.changes import Changes
+from guyline.agentd.process.listing.ends import Ends
+from guyline.agentd.process.listing.usage import UsageReader
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Process
-from guyline.agentd.process.retention import Retention
-from guyline.agentd.process.room import Room, Seats
-from guyline.agentd.process.secrets import kept_secrets
-from guyline.agentd.process.signals import Signals
 from guyline.agentd.process.spec import Origin, StartSpec
-from guyline.agentd.process.starting import LASTING_FAILURES, Starter, spawn_failure
+from guyline.agentd.process.starting.keys import Keys, Outcome, Use
+from guyline.agentd.process.starting.room import Room, Seats
+from guyline.agentd.process.starting.starter import LASTING_FAILURES, Starter, spawn_failure
+from guyline.agentd.process.streams.input import InputRoom
+from guyline.agentd.process.streams.secrets import kept_secrets
 from guyline.agentd.process.tasks import Tasks
-from guyline.agentd.process.usage import UsageReader
 from guyline.agentd.system.cgroup import Cgroup
 from guyline.agentd.view.redaction import Secrets
 from guyline.daemon.caller import Caller

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from guyline.agentd.process.input import InputMode
-from guyline.agentd.process.privileges import AS_THE_AGENT, Privileges
+from guyline.agentd.process.starting.privileges import AS_THE_AGENT, Privileges
+from guyline.agentd.process.streams.input import InputMode
 from guyline.agentd.system.terminal import Size
 
 DEFAULT_GRACE = 5.0

@@ -1,0 +1,1 @@
+"""What is found out, checked and agreed upon before a command runs."""

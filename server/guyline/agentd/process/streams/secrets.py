@@ -1,0 +1,87 @@
+"""Values of a process's environment that views of its output must not show."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Mapping, Sequence
+
+from guyline.agentd.journal.gone import GoneJournal
+from guyline.agentd.journal.journals import Journals
+from guyline.agentd.process.errors import SecretsLost, SecretsNotUsable, SystemExhausted
+from guyline.agentd.process.process import Process
+from guyline.agentd.process.streams.output import Output
+from guyline.agentd.view.redaction import LEAST_BYTES, NOTHING_SECRET, Secret, Secrets, token
+
+
+def chosen(names: Sequence[str], env: Mapping[str, str]) -> dict[str, bytes]:
+    """The values that the names stand for in a command's environment.
+
+    Raises:
+        SecretsNotUsable: Some are not set, or too short.
+    """
+    problems = {}
+    for index, name in enumerate(names):
+        if name not in env:
+            problems[index] = f"{name[:40]!r} is not set in the environment of the command"
+        elif len(os.fsencode(env[name])) < LEAST_BYTES:
+            problems[index] = f"the value of {name[:40]!r} is shorter than {LEAST_BYTES} bytes"
+    if problems:
+        raise SecretsNotUsable(problems)
+    return {name: os.fsencode(env[name]) for name in names}
+
+
+async def kept_secrets(journals: Journals, process: Process) -> Secrets:
+    """What must not be shown of a process's output.
+
+    Raises:
+        SystemExhausted: They cannot be read now, for want of descriptors.
+        SecretsLost: There are values that cannot be read any more, and output that might hold them.
+    """
+    names = process.origin.redact
+    if not names:
+        return NOTHING_SECRET
+    try:
+        values = await asyncio.to_thread(journals.secrets, process.process_id)
+    except OSError as why:
+        raise SystemExhausted(why.errno or errno.EMFILE) from why
+    if isinstance(process.output.journal, GoneJournal):  # they went with the output, in which there is nothing to hide
+        return NOTHING_SECRET
+    if values is None or not values.keys() >= {*names}:
+        raise SecretsLost(process.process_id)
+    return await asyncio.to_thread(Secrets, [Secret(name, values[name]) for name in names])
+
+
+async def hidden(process: Process, start: int, data: bytes, secrets: Secrets) -> bytes:
+    """A stretch of a process's output, with a token for each secret of which it holds any part.
+
+    It ends before what may yet become a secret.
+    """
+    if not secrets:
+        return data
+    margin = secrets.longest_bytes - 1
+    look_from = max(0, start - margin)
+    before = await _read_between(process.output, look_from, start)
+    if len(before) < start - look_from:  # a gap lies between
+        before = b""
+    behind = await _read_between(process.output, start + len(data), start + len(data) + margin)
+    whole = before + data + behind
+    known = len(whole) - (secrets.unfinished(whole) if process.output.is_open else 0)
+    parts: list[bytes] = []
+    at, end = len(before), min(len(before) + len(data), known)
+    for span in secrets.spans(whole):
+        if span.start < end and span.end > at:
+            parts += [whole[at : max(at, span.start)], token(span.name)]
+            at = min(span.end, end)
+    return b"".join((*parts, whole[at:end]))
+
+
+async def _read_between(output: Output, start: int, end: int) -> bytes:
+    """What is there right between the two offsets, up to the first gap or the end of the output."""
+    parts: list[bytes] = []
+    while start < min(end, output.journal.size):
+        piece = await output.read(start, end - start)
+        if piece.gap or not piece.data:
+            break
+        parts.append(piece.data)
+        start += len(piece.data)
+    return b"".join(parts)
