@@ -57,6 +57,21 @@ async def test_a_command_that_does_not_read_is_no_failure(client: AsyncAgent) ->
     assert (await client.run(["true"], input=b"x" * 1_000_000)).exit.code == 0
 
 
+async def test_a_write_that_is_given_up_leaves_the_input_in_order(client: AsyncAgent, tmp_path: Path) -> None:
+    """A part of it was accepted; the next write begins behind that, and nothing of either is mixed or lost."""
+    go = tmp_path / "go"
+    reader = await client.open(f"until test -e {go}; do sleep 0.02; done; cat", stdin=InputMode.PIPE)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await reader.write(b"a" * 8_000_000)
+    go.touch()
+    await reader.write(b"the next", eof=True)
+    given = b"".join([chunk.data async for chunk in reader.output()])
+
+    assert given.lstrip(b"a") == b"the next"
+    assert 0 < given.count(b"a") < 8_000_000
+
+
 async def test_input_is_byte_exact_over_a_link_that_breaks(shared_agent: RunningAgent) -> None:
     """Nothing is lost and nothing comes twice, wherever the cuts fall."""
     data = bytes(range(256)) * 80_000

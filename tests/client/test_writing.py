@@ -99,6 +99,18 @@ async def test_what_does_not_fit_is_written_later(
     assert [call.data for call in scripted.calls[1:]] == [b"slowly", b"owly", b"owly", b"owly"]
 
 
+async def test_who_comes_behind_another_writer_waits_as_well(
+    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader
+) -> None:
+    """Already with the question where the input is: that one has the turn, and its process does not read."""
+    full = fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "INPUT_FULL")
+    scripted.plays(full, full, reader.takes(), reader.takes())
+
+    await handle.write(b"patient")
+
+    assert reader.taken == b"patient"
+
+
 async def test_much_goes_in_streams_that_resume(scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader) -> None:
     """Only what is missing is sent again after a break."""
     data = bytes(range(256)) * (SEGMENT_BYTES // 256) + b"the rest of it" * PIECE_BYTES

@@ -45,11 +45,15 @@ class Writer:
         Where the input is ``shared``, what others have written meanwhile is no error.
         """
         async with self._turn:
-            async for segment in _segments(data):
-                while not await self._sent(segment, shared=shared):
-                    pass
-            if eof:
-                await self._close()
+            try:
+                async for segment in _segments(data):
+                    while not await self._sent(segment, shared=shared):
+                        pass
+                if eof:
+                    await self._close()
+            except BaseException:
+                self._next = None  # only the agent knows how much of it was accepted: it is asked before the next write
+                raise
 
     async def close(self) -> None:
         """Ends the input behind what was written."""
@@ -92,14 +96,19 @@ class Writer:
                 outage.progress()
 
     async def _ask_position(self) -> int:
-        request = pb.WriteInputRequest(process_id=self._process_id)
-        response = await self._connection.ask(lambda line: line.processes.WriteInput, request, repeatable=True)
-        return response.next_offset
+        """Where the input is. Whoever else is writing comes first: until then that may change."""
+        while (position := await self._asked(pb.WriteInputRequest(process_id=self._process_id))) is None:
+            pass
+        return position
 
     async def _call(self, data: bytes, *, at: int) -> int:
         """Writes in one call; returns where to go on. A process that does not read is waited for."""
-        wait = to_duration(_ROOM_WITHIN)
-        request = pb.WriteInputRequest(process_id=self._process_id, offset=at, data=data, wait=wait)
+        next_offset = await self._asked(pb.WriteInputRequest(process_id=self._process_id, offset=at, data=data))
+        return at if next_offset is None else next_offset
+
+    async def _asked(self, request: pb.WriteInputRequest) -> int | None:
+        """The next offset. None: there was no room in the time, and it is to be asked again."""
+        request.wait.CopyFrom(to_duration(_ROOM_WITHIN))
         try:
             response = await self._connection.ask(
                 lambda line: line.processes.WriteInput,
@@ -109,7 +118,7 @@ class Writer:
             )
         except InputFull:
             await asyncio.sleep(_FULL_PAUSE)
-            return at
+            return None
         return response.next_offset
 
     async def _stream(self, data: bytes, outage: Outage) -> int:

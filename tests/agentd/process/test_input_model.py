@@ -1,6 +1,7 @@
 """Input under any loss: whatever is repeated, divided, cut short or handed to the next worker, it is read once."""
 
 import asyncio
+import fcntl
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guyline.agentd.process.errors import InputClosed, InputFull, InputOffsetOutOfRange
+from guyline.agentd.process.errors import InputClosed, InputFull, InputOffsetOutOfRange, SystemExhausted
 from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode, InputRoom
 from tests.support.clock import until
 
@@ -24,7 +25,9 @@ class Side:
 
     def __init__(self) -> None:
         self.reader, sink = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._kept = InputDescriptors(file=os.memfd_create("test"), sink=sink)  # as the keeper does
+        self._kept = InputDescriptors(
+            file=os.memfd_create("test", os.MFD_ALLOW_SEALING), sink=sink
+        )  # as the keeper does
         self.ends_at: int | None = None
         self.read = b""
         self.has_ended = False
@@ -59,6 +62,10 @@ class Side:
             data = os.read(self.reader, at_most)
             self.read += data
             self.has_ended = not data
+
+    def has_no_more_memory(self) -> None:
+        """As if the machine had none: the file cannot grow."""
+        fcntl.fcntl(self._kept.file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
 
     def close(self) -> None:
         self.input.discard()
@@ -182,6 +189,18 @@ async def test_the_end_is_final() -> None:
         assert both.input.end(3) == 3
         with pytest.raises(InputClosed):
             await both.input.write(b"more", offset=3, eof=False, at_most=0)
+
+
+async def test_without_memory_nothing_is_accepted_and_nothing_lost() -> None:
+    """The writer hears of it, and knows from where on to try again."""
+    with side() as both:
+        await both.input.write(b"before", offset=0, eof=False, at_most=1.0)
+        both.has_no_more_memory()
+        with pytest.raises(SystemExhausted, match="no room for more input"):
+            await both.input.write(b"before, and more", offset=0, eof=True, at_most=1.0)
+        both.reads(100)
+
+        assert (both.read, both.input.next_offset, both.input.is_open) == (b"before", 6, True)
 
 
 async def test_the_memory_of_what_was_read_is_given_back() -> None:

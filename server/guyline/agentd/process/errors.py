@@ -358,9 +358,9 @@ class SystemExhausted(Exhausted):
     reason = "SYSTEM_EXHAUSTED"
     retry_after = 1.0
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, what: str = "another process") -> None:
         super().__init__(
-            f"the system has no room for another process: {os.strerror(number)}",
+            f"the system has no room for {what}: {os.strerror(number)}",
             errno=errno.errorcode.get(number, "?"),
         )
 

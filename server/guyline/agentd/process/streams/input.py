@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import errno
 import fcntl
 import os
 import struct
@@ -11,7 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from guyline.agentd.process.bell import Bell
-from guyline.agentd.process.errors import InputClosed, InputConflict, InputFull, InputOffsetOutOfRange, InputTooLong
+from guyline.agentd.process.errors import (
+    InputClosed,
+    InputConflict,
+    InputFull,
+    InputOffsetOutOfRange,
+    InputTooLong,
+    SystemExhausted,
+)
 from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.system.holes import punch_hole
 from guyline.agentd.system.transfer import pass_on
@@ -155,6 +163,7 @@ class Input:
             InputClosed: There is something new in it, and nothing more is accepted.
             InputFull: Nothing was accepted in the time.
             InputTooLong: It is for all or none, and so much can never wait.
+            SystemExhausted: There is no memory for it.
         """
         whole = offset is None and at_most is not None
         if whole and len(data) > self._bound:
@@ -233,7 +242,10 @@ class Input:
             raise InputClosed(self.next_offset)
         room = min(self._bound - self._waiting_bytes, self._room.free_bytes)
         if room >= (len(data) if whole else 1):
-            accepted = os.pwrite(self._descriptors.file, data[:room], self.next_offset)
+            try:
+                accepted = os.pwrite(self._descriptors.file, data[:room], self.next_offset)
+            except OSError as why:
+                raise SystemExhausted(why.errno or errno.ENOMEM, "more input") from why
             self.next_offset += accepted
             self._room.take(accepted)
             self._reach("input.accepted")

@@ -43,7 +43,7 @@ async def kept_secrets(journals: Journals, process: Process) -> Secrets:
     try:
         values = await asyncio.to_thread(journals.secrets, process.process_id)
     except OSError as why:
-        raise SystemExhausted(why.errno or errno.EMFILE) from why
+        raise SystemExhausted(why.errno or errno.EMFILE, "reading what must stay hidden") from why
     if isinstance(process.output.journal, GoneJournal):  # they went with the output, in which there is nothing to hide
         return NOTHING_SECRET
     if values is None or not values.keys() >= {*names}:
