@@ -30,7 +30,8 @@ class Terminal:
 
     def type(self, keys: bytes) -> None:
         """As if somebody had typed it."""
-        os.write(self._master, keys)
+        while keys:
+            keys = keys[os.write(self._master, keys) :]
 
     def until(self, text: bytes) -> None:
         """Reads until the text is on the screen. Fails with what is there if it does not come."""

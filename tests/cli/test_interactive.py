@@ -231,6 +231,37 @@ async def test_a_session_goes_on_over_the_worker_s_death(agent: RunningAgent) ->
         assert await asyncio.to_thread(screen.code) == 3
 
 
+async def test_an_agent_that_does_not_answer_can_be_left(agent: RunningAgent) -> None:
+    """In a terminal that gives every key away, nothing else would help."""
+    with terminal(agent, "exec", "-t", *PROMPT) as screen:
+        await asyncio.to_thread(screen.until, b"ready> ")
+        os.kill(agent.worker_pid, signal.SIGSTOP)
+        try:
+            screen.type(b"x")
+            screen.type(DETACH)
+
+            assert await asyncio.to_thread(screen.code) == 0
+            assert not screen.is_raw
+        finally:
+            os.kill(agent.worker_pid, signal.SIGCONT)
+    assert b"comes back to it" in screen.shown
+
+
+async def test_a_process_that_reads_nothing_can_be_left(shared_agent: RunningAgent) -> None:
+    """Although more was typed before than may wait for it."""
+    label = "reads=nothing"
+    deaf = "stty raw -echo; echo on; exec sleep 1000"
+    with terminal(shared_agent, "exec", "-t", "--label", label, "-c", deaf) as screen:
+        await asyncio.to_thread(screen.until, b"on")
+        typing = asyncio.create_task(asyncio.to_thread(screen.type, b"a" * 1_500_000 + DETACH))
+        left = await asyncio.to_thread(screen.code)
+        await typing
+
+        assert (left, screen.is_raw) == (0, False)
+    async with AsyncAgent(shared_agent.address) as client:
+        await client.cancel(await asyncio.to_thread(labelled, shared_agent, label), wait=DEADLINE)
+
+
 async def test_a_process_with_a_terminal_may_be_started_detached(shared_agent: RunningAgent, guyline: Command) -> None:
     """And looked at later."""
     started = await guyline("exec", "-d", "-t", "-c", "read x; echo got $x; exit 6")

@@ -18,6 +18,8 @@ from guyline.client.errors import GuylineError, InputClosed, NoTerminal, Process
 from guyline.client.process import AsyncProcess
 from guyline.client.values import Chunk, Exit
 
+_LAST_KEYS = 1.0
+"""Seconds for what was typed before the keys to detach."""
 _END_OF_FILE = b"\x04"
 """What a terminal's line discipline takes for the end of input, unless a program has changed that."""
 
@@ -38,9 +40,10 @@ class Session:
         self._process = process
         self._sink = sink
         self._signals = signals
-        self._keys = DetachKeys(detach_keys)
-        self._screen = Screen()
         self._has_terminal = process.info.input.mode is InputMode.TERMINAL
+        self._left = asyncio.Event()
+        self._keys = DetachKeys(detach_keys if self._has_terminal else b"", pressed=self._left.set)
+        self._screen = Screen()
         self._resized = asyncio.Event()
 
     async def run(self, *, start: Beginning = FROM_THE_START, redraws: bool = False) -> Outcome:
@@ -65,18 +68,19 @@ class Session:
     async def _attended(self, start: Beginning) -> Outcome:
         output = asyncio.create_task(self._show(start))
         typing = asyncio.create_task(self._type())
+        leaving = asyncio.create_task(self._left.wait())
         try:
-            await asyncio.wait({output, typing}, return_when=asyncio.FIRST_COMPLETED)
-            if typing.done() and typing.exception() is None and not self._keys.found:
-                await asyncio.wait({output})  # there is no more to read
-            if typing.done() and not output.done():
+            await asyncio.wait({output, typing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if self._keys.found:  # what was typed before gets a moment: the agent may be away, or the process stuck
+                await asyncio.wait({output, typing}, timeout=_LAST_KEYS, return_when=asyncio.FIRST_COMPLETED)
+                return await output if output.done() else Outcome(None, 0, left=True)
+            if typing.done():  # there is no more to read
                 await typing
-                return Outcome(None, 0, left=True)
             return await output
         finally:
-            for task in (typing, output):
+            for task in (leaving, typing, output):
                 task.cancel()
-            await asyncio.wait({typing, output})
+            await asyncio.gather(leaving, typing, output, return_exceptions=True)
 
     async def _show(self, start: Beginning) -> Outcome:
         sink = _Shown(self._sink, self._screen) if self._has_terminal else self._sink
@@ -86,14 +90,11 @@ class Session:
         """Passes on what is read, until there is no more, the process reads no more, or somebody detaches."""
         last = b""
         try:
-            async with aclosing(standard_input()) as pieces:
-                async for data in pieces:
-                    last = self._keys.feed(data) if self._has_terminal else data
-                    if last:
-                        await self._process.write(last, shared=self._has_terminal)
-                    if self._keys.found:
-                        return
-            await self._end_input(last)
+            async with aclosing(standard_input(self._keys)) as pieces:
+                async for last in pieces:
+                    await self._process.write(last, shared=self._has_terminal)
+            if not self._keys.found:
+                await self._end_input(last)
         except (InputClosed, ProcessNotFound):
             return  # its exit is on the way
 

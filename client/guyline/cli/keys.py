@@ -1,14 +1,22 @@
 """Keys that mean this command and not the process."""
 
+from collections.abc import Callable
+
 DETACH_KEYS = b"\x10\x11"
 """Ctrl-P Ctrl-Q, as elsewhere."""
 
 
 class DetachKeys:
-    """Finds the sequence in what is typed. Its beginning is held back until the next key tells."""
+    """Finds the sequence in what is typed. Its beginning is held back until the next key tells.
 
-    def __init__(self, sequence: bytes) -> None:
+    Args:
+        sequence: Empty: there is none.
+        pressed: Called once it is found.
+    """
+
+    def __init__(self, sequence: bytes, *, pressed: Callable[[], None] = lambda: None) -> None:
         self._sequence = sequence
+        self._pressed = pressed
         self._held = b""
         self.found = False
 
@@ -20,6 +28,7 @@ class DetachKeys:
         before, found, _ = data.partition(self._sequence)
         if found:
             self.found = True
+            self._pressed()
             self._held = b""
             return before
         length = next((n for n in range(len(self._sequence) - 1, 0, -1) if data.endswith(self._sequence[:n])), 0)
