@@ -44,6 +44,15 @@ def stat_of(pid: int) -> Stat | None:
     )
 
 
+def switches_of(pid: int) -> int | None:
+    """How often a process has left a CPU, of itself or not. What hangs does neither. None: there is no such process."""
+    try:
+        status = _read(f"/proc/{pid}/status")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return sum(int(line.split()[1]) for line in status.splitlines() if b"voluntary_ctxt_switches:" in line)
+
+
 def ticks_since_boot() -> int:
     """The time, in the unit and by the clock of ``start_ticks``."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _NANOSECONDS_A_TICK
