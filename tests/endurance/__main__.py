@@ -19,7 +19,7 @@ from tests.endurance.work import KINDS
 from tests.support import proc
 from tests.support.agent import RunningAgent
 
-_SETTINGS = {"ended_retention": 20, "max_ended": 300, "max_keys": 300, "journal_quota_bytes": 256 << 20}
+_SETTINGS = {"ended_retention": 60, "max_ended": 1500, "max_keys": 1500, "journal_quota_bytes": 256 << 20}
 """So that everything that is kept for a time has gone again many times before the end."""
 _SAMPLES = 60
 _MAY_GROW = {"keeper_bytes": 2 << 20, "worker_bytes": 16 << 20, "keeper_descriptors": 8, "worker_descriptors": 16}
