@@ -3,15 +3,38 @@
 import asyncio
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from tests.support.clock import DEADLINE
+
+Response = TypeVar("Response")
 
 _PIECE_BYTES = 64 * 1024
 _HEADER_BYTES = 9
 _DATA, _HEADERS = 0, 1
 _END_STREAM = 1
+
+
+async def answered(call: Callable[[], Awaitable[Response]]) -> Response:
+    """Calls until somebody answers: for a while gRPC still gives calls to a connection that has just been cut.
+
+    Raises:
+        grpc.aio.AioRpcError: The call failed in another way.
+        TimeoutError: Nobody answered by the deadline.
+    """
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            try:
+                return await call()
+            except grpc.aio.AioRpcError as why:
+                if why.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
 
 
 class ReplyFinder:

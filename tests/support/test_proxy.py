@@ -20,7 +20,7 @@ from tests.support.bare import bare_agent
 from tests.support.clock import DEADLINE
 from tests.support.program import program
 from tests.support.programs import noise
-from tests.support.proxy import Link, ReplyFinder
+from tests.support.proxy import Link, ReplyFinder, answered
 
 
 @asynccontextmanager
@@ -51,7 +51,7 @@ async def test_a_cut_breaks_the_call_and_the_next_one_gets_through() -> None:
 
         with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
             await anext(aiter(run))
-        assert (await stub.List(ProcessServiceListRequest(), wait_for_ready=True)).processes
+        assert (await answered(lambda: _list(stub))).processes
         assert link.cuts == 1
 
 
@@ -66,6 +66,7 @@ async def test_random_cuts_come_as_often_as_asked() -> None:
                 _ = [message async for message in run]
             broken += 1
 
+        await answered(lambda: _list(stub))
         whole = stub.Run(RunRequest(start=StartRequest(argv=program("noise", 1, 20_000))), wait_for_ready=True)
         assert b"".join([message.data async for message in whole]) == b"".join(noise.stream(1, 20_000))
         assert link.cuts == 3
@@ -94,7 +95,7 @@ async def test_a_lost_reply_leaves_its_effect_behind() -> None:
 
         with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
             await start
-        assert len((await stub.List(ProcessServiceListRequest(), wait_for_ready=True)).processes) == 1
+        assert len((await answered(lambda: _list(stub))).processes) == 1
 
 
 def test_replies_are_found_however_the_bytes_are_cut() -> None:
@@ -110,4 +111,4 @@ def test_replies_are_found_however_the_bytes_are_cut() -> None:
 
 
 async def _list(stub: ProcessServiceStub) -> ProcessServiceListResponse:
-    return await stub.List(ProcessServiceListRequest())
+    return await stub.List(ProcessServiceListRequest(), wait_for_ready=True)

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from guyline.agent.v1.process_pb2 import PROCESS_STATE_EXITED, PROCESS_STATE_UNKNOWN, UNKNOWN_END_AGENT_LOST
-from guyline.agent.v1.process_service_pb2 import ProcessServiceListRequest, RunRequest
+from guyline.agent.v1.process_service_pb2 import ProcessServiceListRequest, RunRequest, StartRequest, StartResponse
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from tests.agentd.process.process_parts import (
     a_line,
@@ -27,7 +27,7 @@ from tests.agentd.process.process_parts import (
 )
 from tests.support.agent import RECONNECT_FAST, RunningAgent
 from tests.support.clock import until
-from tests.support.proxy import Link
+from tests.support.proxy import Link, answered
 
 
 @pytest.fixture
@@ -214,6 +214,10 @@ async def test_a_repeat_whose_owner_was_cancelled_gets_the_process(shared_agent:
 # Over lost replies and restarts.
 
 
+async def _start(stub: ProcessServiceStub, request: StartRequest) -> StartResponse:
+    return await stub.Start(request, wait_for_ready=True)
+
+
 async def test_a_start_whose_reply_is_lost_runs_once(shared_agent: RunningAgent, marks: Path) -> None:
     """§17 no. 13: the command ran, the caller does not know it, asks again, and gets what ran."""
     request = to_start(leave_a_mark(marks), key=new_key())
@@ -229,7 +233,7 @@ async def test_a_start_whose_reply_is_lost_runs_once(shared_agent: RunningAgent,
             await link.lost.wait()
         lost = await call.code()
 
-        again = await stub.Start(request, wait_for_ready=True)
+        again = await answered(lambda: _start(stub, request))
 
     assert lost is grpc.StatusCode.UNAVAILABLE
     assert again.attached

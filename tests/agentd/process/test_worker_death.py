@@ -88,7 +88,7 @@ async def test_random_deaths_under_load_lose_and_repeat_nothing(agent: RunningAg
     marks = tmp_path / "marks"
     enough = asyncio.Event()
     # After quick deaths the keeper lets up to 2 s pass; for how long a client bears that is no subject here.
-    async with AsyncAgent(agent.address, patience=600) as client, asyncio.TaskGroup() as group:
+    async with AsyncAgent(agent.address, patience=3600) as client, asyncio.TaskGroup() as group:
         streams = [group.create_task(follow_noise(client, seed, enough)) for seed in (1, 2)]
         shorts = [group.create_task(run_short_commands(client, marks, name, enough)) for name in "abcd"]
         await kill_workers(agent, KILLS, seed=7)
@@ -104,7 +104,7 @@ async def test_random_deaths_under_load_lose_and_repeat_nothing(agent: RunningAg
 async def test_random_deaths_leave_terminals_inputs_and_limits_as_they_were(agent: RunningAgent) -> None:
     """The same with shells that somebody types into, commands that read, and commands that are ended by a limit."""
     enough = asyncio.Event()
-    async with AsyncAgent(agent.address, patience=600) as client, asyncio.TaskGroup() as group:
+    async with AsyncAgent(agent.address, patience=3600) as client, asyncio.TaskGroup() as group:
         work = [
             group.create_task(type_into_shells(client, enough)),
             group.create_task(type_into_shells(client, enough)),
