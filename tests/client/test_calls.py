@@ -30,15 +30,6 @@ _TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
 OTHER_ID = "00000000-0000-4000-8000-000000000002"
 
 
-@pytest.fixture
-async def handle(scripted: ScriptedAgent, client: AsyncAgent) -> AsyncProcess:
-    """A process of the script."""
-    scripted.plays(gives(pb.StartResponse(process=process())))
-    handle = await client.start(["serve"])
-    scripted.calls.clear()
-    return handle
-
-
 async def test_a_list_has_all_pages(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """§17 no. 21: none is left out; what has ended between two pages stands there once, as it is now."""
     first, late = process(sequence=1), process_pb2.Process(process_id=OTHER_ID)

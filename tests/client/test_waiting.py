@@ -6,7 +6,6 @@ import pytest
 from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client import (
-    AsyncAgent,
     AsyncProcess,
     Exited,
     FileExists,
@@ -20,15 +19,6 @@ from guyline.client import (
     WaitOver,
 )
 from tests.client.scripted import PROCESS_ID, ScriptedAgent, breaks, fails, gives, process
-
-
-@pytest.fixture
-async def handle(scripted: ScriptedAgent, client: AsyncAgent) -> AsyncProcess:
-    """A process of the script."""
-    scripted.plays(gives(pb.StartResponse(process=process())))
-    handle = await client.start(["serve"])
-    scripted.calls.clear()
-    return handle
 
 
 async def test_the_condition_that_holds_is_told(scripted: ScriptedAgent, handle: AsyncProcess) -> None:

@@ -49,15 +49,6 @@ class Reader:
 
 
 @pytest.fixture
-async def handle(scripted: ScriptedAgent, client: AsyncAgent) -> AsyncProcess:
-    """A process of the script."""
-    scripted.plays(gives(pb.StartResponse(process=process())))
-    handle = await client.start(["cat"])
-    scripted.calls.clear()
-    return handle
-
-
-@pytest.fixture
 def reader() -> Reader:
     """What takes the input."""
     return Reader()

@@ -14,6 +14,17 @@ from tests.rpc.serving import Puppet, details, serving
 from tests.support.clock import DEADLINE
 
 
+class Endless:
+    """A handler that never answers."""
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+
+    async def __call__(self, _context: Context) -> None:
+        self.called.set()
+        await asyncio.Event().wait()
+
+
 async def endless(_context: Context) -> AsyncIterator[bytes]:
     yield b"first"
     await asyncio.Event().wait()
@@ -62,15 +73,10 @@ async def test_a_unary_call_under_way_is_let_finish() -> None:
 
 async def test_a_unary_call_that_takes_longer_than_the_grace_is_cut_and_may_have_run() -> None:
     """A shutdown is bounded, and the caller learns that repeating may do it twice."""
-    started = asyncio.Event()
-
-    async def handle(_context: Context) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    async with serving(Puppet(handle=handle)) as served, asyncio.timeout(DEADLINE):
+    handler = Endless()
+    async with serving(Puppet(handle=handler)) as served, asyncio.timeout(DEADLINE):
         call = asyncio.ensure_future(served.processes.Start(pb.StartRequest()))
-        await started.wait()
+        await handler.called.wait()
         await served.server.drain(0.01)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
@@ -81,15 +87,10 @@ async def test_a_unary_call_that_takes_longer_than_the_grace_is_cut_and_may_have
 
 async def test_a_unary_call_that_only_waits_is_cut_at_once() -> None:
     """It might wait for minutes, and nobody could call the next server before."""
-    started = asyncio.Event()
-
-    async def handle(_context: Context) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    async with serving(Puppet(handle=handle)) as served, asyncio.timeout(DEADLINE):
+    handler = Endless()
+    async with serving(Puppet(handle=handler)) as served, asyncio.timeout(DEADLINE):
         call = asyncio.ensure_future(served.processes.Wait(pb.ProcessServiceWaitRequest()))
-        await started.wait()
+        await handler.called.wait()
         await served.server.drain(grace=10 * DEADLINE)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
@@ -100,16 +101,11 @@ async def test_a_unary_call_that_only_waits_is_cut_at_once() -> None:
 
 async def test_a_stream_of_a_client_is_cut_at_once() -> None:
     """It may be open for hours; its sender goes on with the next server, where the stream had got to."""
-    started = asyncio.Event()
-
-    async def handle(_context: Context) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    async with serving(Puppet(handle=handle)) as served, asyncio.timeout(DEADLINE):
+    handler = Endless()
+    async with serving(Puppet(handle=handler)) as served, asyncio.timeout(DEADLINE):
         call = served.processes.WriteInputStream()
         await call.write(pb.WriteInputStreamRequest(process_id="p"))
-        await started.wait()
+        await handler.called.wait()
         await served.server.drain(grace=10 * DEADLINE)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
@@ -120,15 +116,10 @@ async def test_a_stream_of_a_client_is_cut_at_once() -> None:
 
 async def test_a_new_call_while_draining_is_refused_as_not_started() -> None:
     """It can be repeated as it is, elsewhere or in a moment."""
-    started = asyncio.Event()
-
-    async def handle(_context: Context) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    async with serving(Puppet(handle=handle)) as served, asyncio.timeout(DEADLINE):
+    handler = Endless()
+    async with serving(Puppet(handle=handler)) as served, asyncio.timeout(DEADLINE):
         call = asyncio.ensure_future(served.processes.Start(pb.StartRequest()))
-        await started.wait()
+        await handler.called.wait()
         draining = asyncio.create_task(served.server.drain())
         await asyncio.sleep(0)  # lets it begin
         with pytest.raises(grpc.aio.AioRpcError) as caught:

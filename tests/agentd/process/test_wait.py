@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
@@ -243,29 +242,24 @@ async def test_output_that_is_closed_is_at_its_end_though_the_process_goes_on(sh
 # Who goes away.
 
 
-async def test_a_wait_that_is_cancelled_leaves_nothing_open(agent: RunningAgent, tmp_path: Path) -> None:
-    """Nobody listens on the port, so that a look goes on opening and closing connections for as long as it lives."""
-    with ExitStack() as stack:
-        deaf = stack.enter_context(socket.socket())  # its backlog is full: who connects is not answered
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        for _ in range(4):
-            caller = stack.enter_context(socket.socket())
-            caller.setblocking(False)
-            with suppress(BlockingIOError):
-                caller.connect(deaf.getsockname())
-        async with started(agent, ["sleep", "60"]) as start:
-            await wait(agent, start.process_id, file(tmp_path), port(1))
-            held_before = len(proc.descriptors(agent.worker_pid))
-            conditions = (EXIT, pattern("x"), port(deaf.getsockname()[1]), file(tmp_path / "missing"))
-            waiting = [agent.processes.Wait(to_wait(start.process_id, *conditions)) for _ in range(10)]
-            await until(lambda: len(proc.descriptors(agent.worker_pid)) >= held_before + 10)
+async def test_a_wait_that_is_cancelled_leaves_nothing_open(
+    agent: RunningAgent, tmp_path: Path, deaf_port: int
+) -> None:
+    """Each asks the port for as long as it lives, and holds a connection for that."""
+    async with started(agent, ["sleep", "60"]) as start:
+        await wait(agent, start.process_id, file(tmp_path), port(1))
+        held_before = len(proc.descriptors(agent.worker_pid))
+        conditions = (EXIT, pattern("x"), port(deaf_port), file(tmp_path / "missing"))
+        waiting = [agent.processes.Wait(to_wait(start.process_id, *conditions)) for _ in range(10)]
+        await until(lambda: len(proc.descriptors(agent.worker_pid)) >= held_before + 10)
 
-            for call in waiting:
-                call.cancel()
+        for call in waiting:
+            call.cancel()
 
-            await until(lambda: len(proc.descriptors(agent.worker_pid)) == held_before)
-            await wait(agent, start.process_id, EXIT, timeout=0)
+        await until(lambda: len(proc.descriptors(agent.worker_pid)) == held_before)
+        over = await wait(agent, start.process_id, EXIT, timeout=0)
+
+    assert not over.HasField("met")
 
 
 async def test_who_waits_while_the_worker_dies_asks_again(agent: RunningAgent, tmp_path: Path) -> None:

@@ -3,29 +3,13 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 import pytest
 
 from guyline.agentd.system.loopback import is_listening
 from tests.support import proc
 from tests.support.clock import DEADLINE, until
-
-
-@pytest.fixture
-def deaf_port() -> Iterator[int]:
-    """One whose backlog is full: who connects is not answered."""
-    with ExitStack() as stack:
-        deaf = stack.enter_context(socket.socket())
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        for _ in range(4):
-            caller = stack.enter_context(socket.socket())
-            caller.setblocking(False)
-            with suppress(BlockingIOError):
-                caller.connect(deaf.getsockname())
-        yield deaf.getsockname()[1]
 
 
 def free_port() -> int:
