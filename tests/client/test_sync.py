@@ -277,6 +277,12 @@ def test_nothing_is_left_out(sync: type, twin: type) -> None:
     assert names <= {name for name in dir(sync) if not name.startswith("_")}
     if sync is Agent:
         assert inspect.signature(sync).parameters == inspect.signature(twin).parameters
+    for name in names:
+        written_anew = vars(sync).get(name)
+        if inspect.isfunction(written_anew):
+            assert list(inspect.signature(written_anew).parameters) == list(
+                inspect.signature(getattr(twin, name)).parameters
+            ), name
 
 
 def test_errors_are_the_same(agent: Agent) -> None:

@@ -66,13 +66,13 @@ class Process(Facade[AsyncProcess]):
                 yield from splitter.feed(chunk)
         yield from splitter.rest()
 
-    def write(self, data: bytes | Iterable[bytes], *, eof: bool = False) -> None:
+    def write(self, data: bytes | Iterable[bytes], *, eof: bool = False, shared: bool = False) -> None:
         """Gives the process something to read: as ``AsyncProcess.write``. What an iterable gives is passed on as it
         comes.
         """
         # Asked for its pieces here: it may take its time over them, and use this agent.
         for piece in (data,) if isinstance(data, bytes) else data:
-            self._thread.call(self._twin.write(piece))
+            self._thread.call(self._twin.write(piece, shared=shared))
         if eof:
             self.close_input()
 
