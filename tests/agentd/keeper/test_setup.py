@@ -65,11 +65,13 @@ def test_a_terminal_controls_the_session_and_is_all_three_descriptors(keeper: Ba
 
 def test_a_terminal_that_is_gone_is_a_failed_start(keeper: BareKeeper) -> None:
     """The command does not run without what it was to have."""
-    with terminal() as (_, path):
-        pass
-    keeper.ask("/bin/true", setup=Setup(terminal=path))
+    master, slave = pty.openpty()
+    path = os.ttyname(slave)
+    os.close(master)
+    with os.fdopen(slave, "rb"):  # so that its number stays taken, and nobody else gets that path
+        keeper.ask("/bin/true", setup=Setup(terminal=path))
 
-    assert keeper.next(m.Failed).errno in {errno.ENOENT, errno.EIO}
+        assert keeper.next(m.Failed).errno in {errno.ENOENT, errno.EIO}
 
 
 def test_a_terminal_can_be_had_when_the_keeper_has_more_descriptors_than_the_command_may(

@@ -32,6 +32,7 @@ from tests.agentd.process.process_parts import (
     started,
     to_start,
 )
+from tests.support import cgroup
 from tests.support.agent import RunningAgent
 
 MIB = 1024 * 1024
@@ -324,12 +325,14 @@ async def test_a_list_says_what_running_processes_use_with_their_descendants(age
     assert not any(process.HasField("usage") for process in without.processes)
 
 
-async def test_usage_counts_daemons_in_the_cgroup(agent: RunningAgent) -> None:
+async def test_usage_counts_daemons_in_the_cgroup() -> None:
     """What has left the session is still the command's, where it has a cgroup of its own."""
-    info = await agent.info.GetInfo(GetInfoRequest())
-    if not next(each.enabled for each in info.features if each.name == "process.cgroup"):
-        pytest.skip("this system gives commands no cgroups of their own (process.cgroup)")
-    async with started(agent, "setsid sleep 60 & echo up; exec sleep 60") as start:
+    if why := cgroup.why_impossible():
+        pytest.skip(why)
+    async with (
+        RunningAgent(settings={"process_cgroups": "on"}) as agent,
+        started(agent, "setsid sleep 60 & echo up; exec sleep 60") as start,
+    ):
         await attach(agent, start.process_id, until=a_line)
         [process] = (await agent.processes.List(ProcessServiceListRequest(usage=True))).processes
 
