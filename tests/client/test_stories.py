@@ -72,6 +72,32 @@ async def test_a_write_that_is_given_up_leaves_the_input_in_order(client: AsyncA
     assert 0 < given.count(b"a") < 8_000_000
 
 
+async def test_a_writer_that_waits_goes_on_after_an_upgrade(agent: RunningAgent, tmp_path: Path) -> None:
+    """Its process did not read, before and after; then it does, and gets every byte."""
+    data = bytes(range(256)) * 10_000
+    go = tmp_path / "go"
+    async with AsyncAgent(agent.address, patience=DEADLINE) as client, asyncio.TaskGroup() as group:
+        reader = await client.open(f"until test -e {go}; do sleep 0.02; done; sha256sum", stdin=InputMode.PIPE)
+        pieces = [data[start : start + 100_000] for start in range(0, len(data), 100_000)]
+
+        async def in_calls() -> None:
+            for piece in pieces:  # each small enough for a call of its own, rather than a stream
+                await reader.write(piece)
+            await reader.close_input()
+
+        writing = group.create_task(in_calls())
+        async with asyncio.timeout(DEADLINE):
+            while (await client.attach(reader.id)).info.input.next_offset < 1 << 20:
+                pass  # nothing tells of it
+        await client.upgrade()
+        assert not writing.done()
+        go.touch()
+        await writing
+        printed = b"".join([chunk.data async for chunk in reader.output()])
+
+    assert printed.split()[0].decode() == hashlib.sha256(data).hexdigest()
+
+
 async def test_input_is_byte_exact_over_a_link_that_breaks(shared_agent: RunningAgent) -> None:
     """Nothing is lost and nothing comes twice, wherever the cuts fall."""
     data = bytes(range(256)) * 80_000

@@ -9,7 +9,7 @@ _MARK = "only_waits"
 
 
 def only_waits(handler: Handler) -> Handler:
-    """Declares of a unary handler that it may wait for long and changes nothing.
+    """Declares of a unary handler that it may wait for long, and can be repeated as it is when it is cut meanwhile.
 
     A server that ends lets other unary calls finish. This one it cuts at once, with a time to come back: the caller
     goes on waiting with the next server, and nobody else waits for the end of this one.

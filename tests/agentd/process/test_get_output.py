@@ -1,6 +1,7 @@
 """GetOutput shows what a process printed as a person or a model wants to see it, and may wait for it."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -345,7 +346,7 @@ async def test_output_of_another_chat_does_not_exist(shared_agent: RunningAgent)
     assert (await refusal(call)).reason == "PROCESS_NOT_FOUND"
 
 
-def test_whoever_waits_for_output_holds_no_upgrade_up() -> None:
+@pytest.mark.parametrize("call", [ProcessService.GetOutput, ProcessService.Wait, ProcessService.WriteInput])
+def test_whoever_waits_holds_no_upgrade_up(call: Callable[..., object]) -> None:
     """Nothing is lost by a wait that is cut; the next worker goes on with it."""
-    assert does_only_wait(ProcessService.GetOutput)
-    assert does_only_wait(ProcessService.Wait)
+    assert does_only_wait(call)

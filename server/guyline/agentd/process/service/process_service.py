@@ -130,6 +130,7 @@ class ProcessService(ProcessServiceServicer):
     async def Wait(self, request: pb.ProcessServiceWaitRequest, context: Context) -> pb.ProcessServiceWaitResponse:
         return await self._waits.wait(request, context)
 
+    @only_waits  # for room; what was accepted by then is passed over when it is repeated with its offset
     async def WriteInput(self, request: pb.WriteInputRequest, context: Context) -> pb.WriteInputResponse:
         return await self._inputs.write(request, context)
 
