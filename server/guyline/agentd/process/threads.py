@@ -1,4 +1,4 @@
-"""Threads for questions to the system that may hang."""
+"""Threads for what takes long, or may hang."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class OwnThreads:
-    """What asks in threads of its own, so that nobody else waits when all of them hang; ``close`` ends it.
+    """What works in threads of its own, so that nobody else waits when all of them are busy or hang; ``close`` ends it.
 
     A thread that hangs in the kernel is left behind.
     """

@@ -3,12 +3,12 @@
 import asyncio
 import enum
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from guyline.agentd.process.process import Process
+from guyline.agentd.process.threads import OwnThreads
 from guyline.agentd.process.waiting.conditions import Asked, Condition, HasEnded, HasPrinted, Held
 from guyline.agentd.process.waiting.pattern import Found, Pattern
 from guyline.agentd.process.waiting.presence import Presence
@@ -64,21 +64,12 @@ class Outcome:
     over: Over | None = None
 
 
-class Waits:
+class Waits(OwnThreads):
     """Waits for what processes, and those that watch them, are waited for; ``close`` ends it."""
 
     def __init__(self, presence: Presence) -> None:
+        super().__init__("search", threads=_SEARCHING_THREADS)
         self._presence = presence
-        self._threads = ThreadPoolExecutor(_SEARCHING_THREADS, thread_name_prefix="search")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def first(self, process: Process, wanted: Sequence[WaitFor], *, timeout: float) -> Outcome:
         """Waits until something holds: of several, what stands first. Cancelling leaves nothing behind.
