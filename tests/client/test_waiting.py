@@ -38,6 +38,21 @@ async def test_the_condition_that_holds_is_told(scripted: ScriptedAgent, handle:
     assert 0 < sent.timeout.ToMilliseconds() <= 7000
 
 
+async def test_a_wait_goes_on_where_the_call_before_had_got_to(scripted: ScriptedAgent, handle: AsyncProcess) -> None:
+    """Nothing is searched twice, however long it takes."""
+    over = gives(
+        pb.ProcessServiceWaitResponse(process=process(), over=pb.WAIT_OVER_TIMEOUT, searched=[b"", b"cursor", b""])
+    )
+    scripted.plays(over, gives(pb.ProcessServiceWaitResponse(process=process(), met=0)))
+
+    await handle.wait_for(Exited(), Printed("x", from_offset=7), PortOpen(80), timeout=3600)
+
+    first, second = scripted.calls
+    assert (first.conditions[1].pattern.cursor, first.conditions[1].pattern.from_offset) == (b"", 7)
+    assert second.conditions[1].pattern.cursor == b"cursor"
+    assert [each.WhichOneof("condition") for each in second.conditions] == ["exit", "pattern", "port"]
+
+
 async def test_a_wait_outlasts_calls_and_breaks(scripted: ScriptedAgent, handle: AsyncProcess) -> None:
     """Calls wait for five minutes at most, and a worker that is replaced cuts them short: nobody notices."""
     over = gives(pb.ProcessServiceWaitResponse(process=process(), over=pb.WAIT_OVER_TIMEOUT))

@@ -35,6 +35,9 @@ async def wait_for(
         over = WaitOver(response.over)
         if is_last or over is WaitOver.OUTPUT_ENDED:
             raise NotMet(to_process_info(response.process), over)
+        for condition, cursor in zip(request.conditions, response.searched, strict=False):  # an older agent tells none
+            if cursor:
+                condition.pattern.cursor = cursor
     raise AssertionError("the last call returns or raises")
 
 

@@ -75,6 +75,29 @@ def test_what_is_printed_by_now_counts(pattern: str, parts: list[bytes], at: lis
             return
 
 
+@given(st.sampled_from(PATTERNS), TEXT, TEXT, st.integers(0, 2**40))
+def test_another_search_goes_on_where_one_was_given_up(
+    pattern: str, parts: list[bytes], more: list[bytes], by: int
+) -> None:
+    """It finds what the first one would have found, without all of the text."""
+    text, behind = b"".join(parts), b"".join(more)
+    first = Search(Pattern(pattern), by, longest=LONGEST)
+    if feed(first, text, is_all=True):
+        return
+    second = Search(Pattern(pattern), first.resume_at, longest=LONGEST)
+    resumed = feed(second, text[first.resume_at - by :] + behind, is_all=True)
+
+    assert resumed == shifted(first_match(pattern, text + behind), by)
+
+
+def test_lines_that_were_searched_are_not_searched_again() -> None:
+    """But for those in which a match may have begun."""
+    search = Search(Pattern("needle$"), 100, longest=LONGEST)
+    assert not feed(search, b"hay and straw\n" * 1000, is_all=True)
+
+    assert search.resume_at == 100 + 14 * 999
+
+
 @given(st.sampled_from(PATTERNS), TEXT, TEXT)
 def test_nothing_is_found_across_a_gap(pattern: str, parts: list[bytes], others: list[bytes]) -> None:
     """What lies behind it is a text of its own."""

@@ -7,9 +7,9 @@ import pytest
 
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
 from guyline.agent.v1.process_pb2 import PROCESS_STATE_RUNNING
-from guyline.agent.v1.process_service_pb2 import WAIT_OVER_OUTPUT_ENDED
+from guyline.agent.v1.process_service_pb2 import WAIT_OVER_OUTPUT_ENDED, WAIT_OVER_TIMEOUT
 from tests.agentd.process.process_parts import attach, run, snapshot, speaker, started
-from tests.agentd.process.waiting_parts import has_printed, met, pattern, to_wait, wait
+from tests.agentd.process.waiting_parts import EXIT, has_printed, met, pattern, to_wait, wait
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
@@ -68,6 +68,22 @@ async def test_a_match_ends_at_a_cursor_from_which_everything_goes_on(shared_age
     assert (first.match.offset, second.match.offset) == (4, 8)
     assert (from_offset.match.offset, from_offset.match.data) == (5, b"wo")
     assert (second.match.data, rest.data) == (b"three", b"\n")
+
+
+async def test_a_wait_that_is_over_says_where_to_go_on(shared_agent: RunningAgent, tmp_path: Path) -> None:
+    """A log of a day need not be searched from its beginning every five minutes."""
+    async with speaker(shared_agent, tmp_path) as speaking:
+        speaking.say(b"hay\n" * 20_000)
+        await has_printed(shared_agent, speaking.process_id, b"hay\n" * 20_000)
+        over = await wait(shared_agent, speaking.process_id, EXIT, pattern("^needle"), timeout=0)
+        assert over.over == WAIT_OVER_TIMEOUT
+        for_exit, cursor = over.searched
+        speaking.say(b"needle\n")
+        found = await wait(shared_agent, speaking.process_id, pattern("^needle", cursor=cursor))
+
+    assert for_exit == b""
+    assert 0 < int.from_bytes(cursor[-8:]) <= 80_000
+    assert (found.match.offset, found.match.data) == (80_000, b"needle")
 
 
 @pytest.mark.parametrize(("text", "offset", "data"), [("x*", 3, b""), ("$", 3, b""), ("", 3, b"")])

@@ -1304,6 +1304,7 @@ class ProcessServiceWaitResponse(_message.Message):
     MET_FIELD_NUMBER: _builtins.int
     MATCH_FIELD_NUMBER: _builtins.int
     OVER_FIELD_NUMBER: _builtins.int
+    SEARCHED_FIELD_NUMBER: _builtins.int
     met: _builtins.int
     """Which condition holds: its index. Unset: none."""
     over: Global___WaitOver.ValueType
@@ -1316,6 +1317,12 @@ class ProcessServiceWaitResponse(_message.Message):
     def match(self) -> Global___PatternMatch:
         """Where the pattern was found, if it is one."""
 
+    @_builtins.property
+    def searched(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """If the time is over, for each condition: the cursor with which to wait for its pattern again, so
+        that what was searched need not be searched anew. Empty for those that are no patterns.
+        """
+
     def __init__(
         self,
         *,
@@ -1323,10 +1330,11 @@ class ProcessServiceWaitResponse(_message.Message):
         met: _builtins.int | None = ...,
         match: Global___PatternMatch | None = ...,
         over: Global___WaitOver.ValueType = ...,
+        searched: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_met", b"_met", "match", b"match", "met", b"met", "process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_met", b"_met", "match", b"match", "met", b"met", "over", b"over", "process", b"process"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_met", b"_met", "match", b"match", "met", b"met", "over", b"over", "process", b"process", "searched", b"searched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__met: _TypeAlias = _typing.Literal["met"]  # noqa: Y015
     _WhichOneofArgType__met: _TypeAlias = _typing.Literal["_met", b"_met"]  # noqa: Y015

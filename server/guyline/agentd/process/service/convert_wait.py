@@ -76,4 +76,6 @@ def to_response(process: Process, outcome: Outcome, shown: bytes) -> pb.ProcessS
         response.match.cursor = Cursor(process.id_bytes, found.end).to_bytes()
     if outcome.over:
         response.over = _OVER[outcome.over]
+    for offset in outcome.searched:
+        response.searched.append(b"" if offset is None else Cursor(process.id_bytes, offset).to_bytes())
     return response

@@ -42,6 +42,11 @@ class Condition(Protocol):
     can_hold: bool
     """False once it is known that it never will."""
 
+    @property
+    def resume_at(self) -> int | None:
+        """The offset in the output from which on it need be looked for next time. None: it is not looked for there."""
+        ...
+
     async def look(self) -> Held | None:
         """Whether it holds now. Takes a bounded time."""
         ...
@@ -55,6 +60,7 @@ class HasEnded:
     """The process has ended, and its output is complete."""
 
     can_hold = True
+    resume_at = None
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -71,6 +77,7 @@ class Asked:
     """What has to be asked again and again, since it tells nobody. ``holds`` takes a bounded time."""
 
     can_hold = True
+    resume_at = None
 
     def __init__(self, holds: Callable[[], Awaitable[bool]]) -> None:
         self._holds = holds
@@ -103,6 +110,10 @@ class HasPrinted:
         self._threads = threads
         self._search = Search(pattern, offset)
         self._read_to = offset
+
+    @property
+    def resume_at(self) -> int:
+        return self._search.resume_at
 
     async def look(self) -> Held | None:
         with suppress(TimeoutError):

@@ -1,5 +1,6 @@
 """A pattern, and the search for its first match in a stream whose pieces come one after the other."""
 
+import re
 from dataclasses import dataclass
 
 import re2
@@ -11,6 +12,8 @@ _MAX_MEMORY = 512 * 1024
 """Bytes for one compiled pattern. RE2 refuses a pattern that needs more, and compiles the worst that fits in 10 ms."""
 _LINES = "(?m)"
 """`^` and `$` are the ends of lines. RE2 has an option for it that takes away most of its syntax."""
+_BEGINNING = re.compile(r"\\A|\(\?\w*-")
+r"""`\A`, or a flag taken away: without `m`, `^` is the same."""
 
 
 class PatternRefused(Exception):
@@ -32,6 +35,8 @@ class Pattern:
         self.text = text
         self._regexp = _compile(text)
         self.steps: int = self._regexp.programsize
+        self.may_name_the_beginning = bool(_BEGINNING.search(text))
+        """Whether it could hold at the beginning of the text alone, and so must be searched for from there."""
 
     def __repr__(self) -> str:
         return f"<Pattern {self.text!r}>"
@@ -123,6 +128,8 @@ class Search:
 
     def skip_to(self, offset: int) -> None:
         """Begins anew: what comes next has nothing to do with what came before, and begins a line."""
+        self.resume_at = offset
+        """From here on another search finds what this one would: where a line begins, so that ``^`` means the same."""
         self._pieces: list[bytes] = []
         self._offset = offset  # of the first piece
         self._start = 0  # in the first piece: a match may begin there
@@ -146,6 +153,8 @@ class Search:
         if span and (is_all or span[0] + self._longest <= window.stop):
             return Found(self._offset + span[0], window.text[slice(*span)])
         start = max(self._start, window.stop - self._longest)
+        if (line := window.text.rfind(b"\n", 0, start) + 1) and not self._pattern.may_name_the_beginning:
+            self.resume_at = self._offset + line
         cut = max(0, start - 1)
         self._pieces = [window.text[cut:]] if window.text[cut:] else []
         self._offset += cut

@@ -57,11 +57,12 @@ class Over(enum.Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a wait came to: the index of what holds, or why nothing does."""
+    """What a wait came to: the index of what holds, or why nothing does, and each condition's ``resume_at``."""
 
     met: int | None = None
     found: Found | None = None
     over: Over | None = None
+    searched: tuple[int | None, ...] = ()
 
 
 class Waits(OwnThreads):
@@ -103,8 +104,9 @@ async def _first(conditions: Sequence[Condition], timeout: float) -> Outcome:
     if met := await _look_at_all(before) or first:
         index, held = met
         return Outcome(met=index, found=held.found)
-    can_hold = any(condition.can_hold for condition in conditions)
-    return Outcome(over=Over.TIMEOUT if can_hold else Over.OUTPUT_ENDED)
+    if not any(condition.can_hold for condition in conditions):
+        return Outcome(over=Over.OUTPUT_ENDED)
+    return Outcome(over=Over.TIMEOUT, searched=tuple(condition.resume_at for condition in conditions))
 
 
 async def _wait_for_any(conditions: Sequence[Condition], timeout: float) -> tuple[int, Held] | None:

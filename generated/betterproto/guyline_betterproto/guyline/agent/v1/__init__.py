@@ -1991,6 +1991,12 @@ class ProcessServiceWaitResponse(betterproto2.Message):
     Why none holds, if none does.
     """
 
+    searched: "list[bytes]" = betterproto2.field(5, betterproto2.TYPE_BYTES, repeated=True)
+    """
+    If the time is over, for each condition: the cursor with which to wait for its pattern again, so
+    that what was searched need not be searched anew. Empty for those that are no patterns.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "ProcessServiceWaitResponse", ProcessServiceWaitResponse)
 
