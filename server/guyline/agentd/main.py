@@ -18,7 +18,8 @@ from guyline.agent.v1.agent_info_service_pb2_grpc import add_AgentInfoServiceSer
 from guyline.agent.v1.process_service_pb2_grpc import add_ProcessServiceServicer_to_server
 from guyline.agentd.description import Describer
 from guyline.agentd.info.service import AgentInfoService
-from guyline.agentd.journal.journals import Journals
+from guyline.agentd.journal.journal import MAX_DESCRIPTORS
+from guyline.agentd.journal.journals import MAX_OPEN_AT_REST, Journals
 from guyline.agentd.keeper.client import KeeperClient
 from guyline.agentd.keeper.table import Exit
 from guyline.agentd.keeper.worker import CANNOT_SERVE, GRPC_ENVIRONMENT, SETTINGS, SOCKET
@@ -33,6 +34,7 @@ from guyline.agentd.process.starting.lookup import Lookup
 from guyline.agentd.process.starting.priority import Priority
 from guyline.agentd.process.starting.starter import Starter
 from guyline.agentd.process.starting.users import Users
+from guyline.agentd.process.streams.channels import MAX_KEPT
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.process.waiting.presence import Presence
 from guyline.agentd.process.waiting.waits import Waits
@@ -53,8 +55,8 @@ from guyline.rpc.token import TokenAuthentication, TokenFile, TokenFileNotUsable
 _LONGEST_SWEEP_INTERVAL = 30.0  # seconds
 _SHORTEST_SWEEP_INTERVAL = 0.1
 _TELL_ENDS_WITHIN = 1.0  # seconds
-_DESCRIPTORS_A_PROCESS = 5
-_DESCRIPTORS_BESIDES = 256
+_DESCRIPTORS_A_PROCESS = MAX_KEPT + MAX_DESCRIPTORS
+_DESCRIPTORS_BESIDES = 256 + MAX_OPEN_AT_REST * MAX_DESCRIPTORS
 
 log = get_logger("worker")
 

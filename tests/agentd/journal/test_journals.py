@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from guyline.agentd.journal import filepool
-from guyline.agentd.journal.journal import Journal
-from guyline.agentd.journal.journals import Journals
+from guyline.agentd.journal.journal import MAX_DESCRIPTORS, Journal
+from guyline.agentd.journal.journals import MAX_OPEN_AT_REST, Journals
 from guyline.agentd.journal.note import JournalNote
 from guyline.agentd.journal.runs import Stream
-from tests.agentd.journal.journal_parts import MIB, Outlet, everything, noise
+from tests.agentd.journal.journal_parts import MIB, Outlet, everything, noise, of_stream
+from tests.support import proc
 
 
 @pytest.fixture
@@ -38,6 +39,12 @@ def open_journal(journals: Journals, process_id: str, data: bytes = b"") -> Jour
                 outlet.print(printed)
                 journal.take(outlet.reader, outlet.stream)
     return journal
+
+
+def open_below(folder: Path, name: str = "") -> int:
+    """How many files we have open of the journals in a folder, or of the one with this name."""
+    found = (Path(path) for path in proc.descriptors(os.getpid()) if path.startswith(str(folder)))
+    return sum(not name or path.stem == name for path in found)
 
 
 def test_what_all_hold_is_counted_against_the_quota(journals: Journals) -> None:
@@ -75,6 +82,39 @@ def test_names_on_disk_are_those_of_processes(journals: Journals) -> None:
     assert journals.names_on_disk() == {"one"}
     journals.remove("one")
     assert journals.names_on_disk() == set()
+
+
+def test_of_complete_journals_only_the_last_used_are_open(tmp_path: Path, journals: Journals) -> None:
+    """What has ended is read now and then, and there may be many more of them than descriptors."""
+    most = MAX_OPEN_AT_REST * MAX_DESCRIPTORS
+    growing = open_journal(journals, "growing", b"text")
+    names = [str(number) for number in range(most + 10)]
+    complete = [open_journal(journals, name, name.encode()) for name in names]
+    assert open_below(tmp_path) >= 2 * len(names)
+
+    for journal in complete:
+        journal.complete()
+    assert open_below(tmp_path) <= most + MAX_DESCRIPTORS
+
+    for name, journal in [*zip(names, complete, strict=True), (names[0], complete[0])]:
+        assert everything(journal) == name.encode() + b"!"
+        assert of_stream(journal, Stream.STDERR) == b"!"
+    assert open_below(tmp_path, "growing") > 0
+    assert open_below(tmp_path, names[0]) > 0
+    assert not open_below(tmp_path, names[1])
+    assert everything(growing) == b"text!"
+
+
+def test_a_journal_that_is_removed_leaves_its_place_among_the_open_ones(tmp_path: Path, journals: Journals) -> None:
+    """Else the places would be taken by what is not there."""
+    stay = [str(number) for number in range(MAX_OPEN_AT_REST)]
+    for name in stay[1:]:
+        open_journal(journals, name, b"text").complete()
+        open_journal(journals, "leaves", b"text").complete()
+        journals.remove("leaves")
+    open_journal(journals, stay[0], b"text").complete()
+
+    assert all(open_below(tmp_path, name) for name in stay)
 
 
 def test_a_journal_is_removed_without_a_descriptor(journals: Journals, monkeypatch: pytest.MonkeyPatch) -> None:

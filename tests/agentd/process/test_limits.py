@@ -13,11 +13,15 @@ import grpc
 import pytest
 
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
+from guyline.agent.v1.process_pb2 import OUTPUT_MODE_SEPARATE, OUTPUT_STREAM_STDERR, OUTPUT_STREAM_STDOUT
 from guyline.agent.v1.process_service_pb2 import (
     AttachRequest,
+    GetOutputRequest,
     ProcessServiceListRequest,
     ProcessServiceWatchRequest,
 )
+from guyline.agentd.journal.journal import MAX_DESCRIPTORS
+from guyline.agentd.journal.journals import MAX_OPEN_AT_REST
 from tests.agentd.process.process_parts import (
     MIB,
     Followed,
@@ -112,6 +116,26 @@ def no_descriptor_left(pid: int) -> Iterator[None]:
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+async def test_output_of_the_past_takes_no_descriptor_each(agent: RunningAgent) -> None:
+    """There may be many more ended processes than descriptors, and each can still be followed and viewed."""
+    room = (MAX_OPEN_AT_REST + 16) * MAX_DESCRIPTORS
+    descriptors = len(proc.descriptors(agent.worker_pid)) + room
+    hard = resource.prlimit(agent.worker_pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(agent.worker_pid, resource.RLIMIT_NOFILE, (descriptors, hard))
+
+    numbers = range(room)
+    runs = [await run(agent, f"echo {number}; echo error >&2", output_mode=OUTPUT_MODE_SEPARATE) for number in numbers]
+    ids = [each.process_id for each in runs]
+    followed = [await attach(agent, process_id) for process_id in ids]
+    views = [await agent.processes.GetOutput(GetOutputRequest(process_id=process_id)) for process_id in reversed(ids)]
+
+    for number, each, view in zip(numbers, followed, reversed(views), strict=True):
+        assert each.of_stream(OUTPUT_STREAM_STDOUT) == b"%d\n" % number
+        assert each.of_stream(OUTPUT_STREAM_STDERR) == b"error\n"
+        assert sorted(view.view.text.splitlines()) == [b"%d" % number, b"error"]
+    assert len(proc.descriptors(agent.worker_pid)) < descriptors
 
 
 async def test_without_descriptors_a_start_is_refused_and_works_again_later(agent: RunningAgent) -> None:

@@ -16,6 +16,7 @@ from tests.agentd.process.process_parts import (
     end,
     in_chat,
     new_key,
+    output_closed,
     refusal,
     run,
     started,
@@ -67,6 +68,27 @@ async def test_a_chat_keeps_its_places_over_the_workers_death() -> None:
                 refused = await refusal(agent.processes.Start(to_start("true"), metadata=chat))
 
     assert_full(refused, "TOO_MANY_PROCESSES", "max_chat_processes", 2)
+
+
+async def test_what_a_command_left_behind_keeps_its_place() -> None:
+    """It holds descriptors and memory as one that runs, also for the next worker; its end makes room."""
+    chat = in_chat(uuid.uuid4())
+    settings = {"max_chat_processes": 1, "max_processes": 2}
+    async with RunningAgent(settings=settings) as agent:
+        left = await run(agent, "sleep 60 & echo started", metadata=chat)
+        by_chat = await refusal(agent.processes.Start(to_start("true"), metadata=chat))
+        await agent.kill_worker()
+        await agent.serves_again()
+        async with started(agent, ["sleep", "60"]):
+            by_all = await refusal(agent.processes.Start(to_start("true")))
+        await end(agent, left.process_id)
+        await output_closed(agent, left.process_id)
+        after = await run(agent, "true", metadata=chat)
+
+    assert left.exit.code == after.exit.code == 0
+    assert_full(by_chat, "TOO_MANY_PROCESSES", "max_chat_processes", 1)
+    assert_full(by_all, "TOO_MANY_PROCESSES", "max_processes", 2)
+    assert "hold their output open" in by_all.message
 
 
 async def test_starts_of_a_chat_at_the_same_moment_share_its_places() -> None:

@@ -20,6 +20,9 @@ from guyline.agentd.system.holes import punch_hole
 from guyline.agentd.system.pipes import grow_pipe, ready_bytes
 from guyline.agentd.system.splice import copy, splice
 
+MAX_DESCRIPTORS = 3
+"""How many one journal may have open: its own, and those of its times and of its runs."""
+
 TAKE_BYTES = 1024 * 1024
 """The most that one `Journal.take` moves: what the largest pipe holds."""
 
@@ -56,9 +59,10 @@ class Journal:
 
     No failure of the disk stops the process: what cannot be stored is read, dropped and noted as a gap.
 
-    There is no file before the first byte, and no descriptor before the first use. Beside the file may lie those of a
-    `RunLog` and a `TimeLog`, counted as kept. Not for several threads, and nothing waits for a pipe; see `read` for the
-    disk. `close` ends the use of descriptors, `remove` everything.
+    There is no file before the first byte, and no descriptor before the first use; with those of a `RunLog` and a
+    `TimeLog`, whose files lie beside and count as kept, there are up to `MAX_DESCRIPTORS`. `close` gives them back
+    until the next use, and ``used_at_rest`` hears of what helps to decide when; `remove` ends everything. Not for
+    several threads, and nothing waits for a pipe; see `read` for the disk.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Journal:
         note: JournalNote,
         keep_note: Callable[[JournalNote], None],
         kept_changed: Callable[[int], None],
+        used_at_rest: Callable[["Journal"], None] = lambda _: None,
         support: Support = Support(),
         buffer: bytearray | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -86,6 +91,8 @@ class Journal:
         self._buffer = buffer or bytearray(PIECE_BYTES)  # one for many journals: nothing stays in it
         self._move = copy if support.no_splice else splice
         self._kept_changed = kept_changed
+        self._used_at_rest = used_at_rest
+        self._is_complete = False
         self._clock = clock
 
         self._file: int | None = None
@@ -204,6 +211,15 @@ class Journal:
         self._give_up_to(min(-(-self._note.newest(room, self._size) // _PAGE) * _PAGE, self._size))
         self._count()
 
+    def complete(self) -> None:
+        """Says that nothing more comes. From now on ``used_at_rest`` is called with the journal whenever it is used.
+
+        Its owner can then close those that nobody has used for the longest time.
+        """
+        self._is_complete = True
+        if self._file is not None:
+            self._used_at_rest(self)
+
     def close(self) -> None:
         """Gives back the descriptors. Whatever is called afterwards opens them again."""
         if self._file is not None:
@@ -300,12 +316,13 @@ class Journal:
 
     def _open(self) -> int:
         """Opens the file, and frees what an earlier worker had given up when it was killed."""
+        if self._is_complete:
+            self._used_at_rest(self)
         if self._file is None:
             self._times.load(self._size)
             if self._runs:
                 self._runs.load(self._size)
             self._file = open_private(self.path)
-            self._freed_to = HEAD_BYTES
             self._free(self._file)
         return self._file
 

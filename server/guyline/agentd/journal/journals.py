@@ -1,5 +1,6 @@
 """All journals of an agent: their folder, their pool of files, and how much they hold together."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from guyline.agentd.system.splice import why_no_splice
 QUOTA_BYTES = 1024 * 1024 * 1024
 """How much all journals hold together unless the settings say otherwise."""
 
+MAX_OPEN_AT_REST = 64
+"""How many journals to which nothing comes any more may be open: those that were used last."""
+
 _POOLED_FILES = 32
 _POOL_NAME = "pool"
 _BESIDE = (RUNS_SUFFIX, TIMES_SUFFIX, SECRETS_SUFFIX)  # what a journal's files end in, besides the one with the bytes
@@ -35,7 +39,9 @@ class Journals:
     """The journals in one folder. It is ours alone: what else lies there is taken for a journal, or removed.
 
     ``kept_bytes`` is counted as they grow and shrink. Which of them must shrink or go when that is over the quota is
-    for the owner to decide. Not for several threads.
+    for the owner to decide. A journal has its descriptors from its first use to its `Journal.complete`; afterwards it
+    shares `MAX_OPEN_AT_REST` places with all others, since ended processes may be many more than descriptors. Not for
+    several threads.
     """
 
     def __init__(self, folder: Path, *, quota_bytes: int = QUOTA_BYTES, pooled_files: int = _POOLED_FILES) -> None:
@@ -48,6 +54,7 @@ class Journals:
         self._pool.fill()
         self._support = Support(no_splice=why_no_splice(folder), no_punch_hole=why_no_holes(folder))
         self._journals: dict[str, Journal] = {}
+        self._open_at_rest: OrderedDict[Journal, None] = OrderedDict()  # by their last use
         self._buffer = bytearray(PIECE_BYTES)
         self.kept_bytes = 0
         """What all that were opened and not removed hold on disk."""
@@ -79,6 +86,7 @@ class Journals:
             support=self._support,
             buffer=self._buffer,
             kept_changed=self._kept_changed,
+            used_at_rest=self._keep_open_for_now,
         )
         self._journals[process_id] = journal
         return journal
@@ -86,6 +94,7 @@ class Journals:
     def remove(self, process_id: str) -> None:
         """Removes a journal, opened or not, from the disk."""
         if journal := self._journals.pop(process_id, None):
+            self._open_at_rest.pop(journal, None)
             journal.remove()
             self._pool.recycle(self._path(process_id + SECRETS_SUFFIX))
             return
@@ -131,10 +140,18 @@ class Journals:
         for journal in self._journals.values():
             journal.close()
         self._journals.clear()
+        self._open_at_rest.clear()
 
     def _path(self, process_id: str) -> Path:
         assert process_id == Path(process_id).name, "an id is a plain name"
         return self._folder / process_id
+
+    def _keep_open_for_now(self, journal: Journal) -> None:
+        self._open_at_rest[journal] = None
+        self._open_at_rest.move_to_end(journal)
+        if len(self._open_at_rest) > MAX_OPEN_AT_REST:
+            longest_unused, _ = self._open_at_rest.popitem(last=False)
+            longest_unused.close()
 
     def _kept_changed(self, change: int) -> None:
         self.kept_bytes += change

@@ -82,9 +82,15 @@ class Assembler:
             note=process.note.journal,
             keep_note=process.keep_journal_note,
         )
-        output = Output(
-            ends.sources, journal, grown=self.grown, ended=lambda: self._output_ended(process), reach=self.reach
-        )
+
+        def ended() -> None:
+            journal.complete()
+            self.keeper.release(process.process_id, still_used=INPUT_NAMES)
+            process.output_ended()
+
+        if not ends.sources:
+            journal.complete()
+        output = Output(ends.sources, journal, grown=self.grown, ended=ended, reach=self.reach)
         if process.is_paced and ends.sources:
             output.pacing = Pacing(
                 bound=origin.kept_bytes,
@@ -94,10 +100,6 @@ class Assembler:
                 gave_up=lambda: process.change_note(pace_lost=True),
             )
         return output
-
-    def _output_ended(self, process: Process) -> None:
-        self.keeper.release(process.process_id, still_used=INPUT_NAMES)
-        process.output_ended()
 
     def _input(self, process: Process, descriptors: InputDescriptors | None) -> Input:
         return Input(

@@ -295,28 +295,29 @@ class ProcessRunning(WrongState):
 
 
 class TooManyProcesses(Exhausted):
-    """As many processes as the settings allow are alive."""
+    """As many processes as the settings allow run, or have left something behind that can print."""
 
     reason = "TOO_MANY_PROCESSES"
     retry_after = 1.0
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"{limit} processes are running, and the limit is {limit} (--max-processes)",
+            f"{limit} processes run or hold their output open, and the limit is {limit} (--max-processes)",
             limit=str(limit),
             setting="max_processes",
         )
 
 
 class TooManyChatProcesses(Exhausted):
-    """As many processes as the settings allow to one chat are alive."""
+    """As many processes as the settings allow to one chat run, or have left something behind that can print."""
 
     reason = "TOO_MANY_PROCESSES"
     retry_after = 1.0
 
     def __init__(self, limit: int, chat_id: str) -> None:
         super().__init__(
-            f"{limit} processes of chat {chat_id} are running, and the limit is {limit} (--max-chat-processes)",
+            f"{limit} processes of chat {chat_id} run or hold their output open, and the limit is {limit} "
+            "(--max-chat-processes)",
             limit=str(limit),
             setting="max_chat_processes",
             chat_id=chat_id,

@@ -148,6 +148,11 @@ class Process:
         return self.exit is None
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and nothing that it left behind can print any more."""
+        return self.exit is not None and not self.output.is_open
+
+    @property
     def is_paced(self) -> bool:
         """Whether it waits for its reader (PAUSE), rather than lose output."""
         return self.origin.pause and not self.note.pace_lost

@@ -163,7 +163,7 @@ class Processes:
             if origin.is_fence or entry.errno is not None:
                 self._remember_key(origin, spawn_failure(origin, entry.errno or 0, entry.failed_part))
             else:
-                self._room.take(origin.chat_id)
+                self._room.take(process_id, origin.chat_id)
                 self._take_up(entry, origin)
         for name in self._journals.names_on_disk() - self._processes.keys():
             self._journals.remove(name)
@@ -225,7 +225,7 @@ class Processes:
 
     async def _start(self, process_id: str, spec: StartSpec, chat_id: str | None, fingerprint: str) -> Process:
         try:
-            with self._room.taken(chat_id):
+            with self._room.taken(process_id, chat_id):
                 entry, origin = await self._starter.spawn(
                     spec, process_id=process_id, sequence=next(self._sequence), chat_id=chat_id, fingerprint=fingerprint
                 )
@@ -281,8 +281,9 @@ class Processes:
             process.over_since = self._retention.when_over(process.exit)
             process.ended_at_change = self.changes.position
             self.ends.settled(process.exit.order)
-            self._room.give_back(process.origin.chat_id)
             self._limits.forget(process)
+        if process.is_over:
+            self._room.give_back(process.process_id)
 
     # Time.
 
@@ -304,7 +305,7 @@ class Processes:
         Raises:
             ProcessRunning: It runs, or what it left behind holds its output open.
         """
-        if process.is_running or process.output.is_open:
+        if not process.is_over:
             raise ProcessRunning(process.process_id, has_ended=not process.is_running)
         self._let_go(process)
 

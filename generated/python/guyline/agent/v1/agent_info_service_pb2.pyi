@@ -168,7 +168,7 @@ class Limits(_message.Message):
     MAX_ENDED_FIELD_NUMBER: _builtins.int
     MAX_KEYS_FIELD_NUMBER: _builtins.int
     max_processes: _builtins.int
-    """How many processes may run at once."""
+    """How many processes may run at once. One that has ended counts as long as what it left behind can print."""
     journal_bytes: _builtins.int
     """How much output of one process is kept unless its start says otherwise."""
     journal_quota_bytes: _builtins.int
@@ -178,7 +178,7 @@ class Limits(_message.Message):
     max_chunk_bytes: _builtins.int
     """The largest piece of output in one message."""
     max_chat_processes: _builtins.int
-    """How many processes of one chat may run at once."""
+    """How many processes of one chat may run at once, counted likewise."""
     max_followers: _builtins.int
     """How many streams of output may be open at once."""
     input_bytes: _builtins.int

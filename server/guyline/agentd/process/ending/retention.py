@@ -43,7 +43,7 @@ class Retention:
     def make_room(self) -> None:
         """Keeps all output together within the quota: ended ones go first, then the largest is cut."""
         while excess := self._journals.over_quota():
-            ended = [each for each in self._processes if _is_over(each) and each.output.journal.kept_bytes]
+            ended = [each for each in self._processes if each.is_over and each.output.journal.kept_bytes]
             if ended:
                 self.drop_output(min(ended, key=_order_of_leaving))
             elif not self._cut_the_largest(excess):
@@ -60,17 +60,13 @@ class Retention:
 
     def leaving(self) -> list[Process]:
         """Those that are not to be listed any longer, or are not already and may be forgotten."""
-        listed = sorted((each for each in self._processes if each.is_listed and _is_over(each)), key=_when_over)
+        listed = sorted((each for each in self._processes if each.is_listed and each.is_over), key=_when_over)
         surplus = set(listed[: max(0, len(listed) - self._max_ended)])
         return [each for each in self._processes if each in surplus or not each.is_listed or self._is_old(each)]
 
     def _is_old(self, process: Process) -> bool:
         """Whether it ended long enough ago to be listed no more."""
-        return (
-            process.exit is not None
-            and not process.output.is_open
-            and self._clock.steady() - process.over_since > self._ended_retention
-        )
+        return process.is_over and self._clock.steady() - process.over_since > self._ended_retention
 
     def when_over(self, exit_: Exit) -> float:
         """When it ended, by the steady clock. Asked once, as soon as the end is known to this worker."""
@@ -91,10 +87,6 @@ class Retention:
 def gone_output(process_id: str, size: int) -> Output:
     """Stands in for output that was given up."""
     return Output({}, GoneJournal(process_id, size), grown=lambda: None, ended=lambda: None)
-
-
-def _is_over(process: Process) -> bool:
-    return not process.is_running and not process.output.is_open
 
 
 def _when_over(process: Process) -> float:

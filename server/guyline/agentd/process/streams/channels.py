@@ -20,6 +20,9 @@ _MASTER = "terminal"
 _SHOWN = "shown"
 _SHOWN_IN = "shown_in"
 _STREAMS = {stream.value for stream in Stream}
+MAX_KEPT = 5
+"""How many descriptors a process takes of the worker at most, and of the keeper: those of a terminal with input."""
+
 INPUT_NAMES = (_SINK, _FILE)
 """What the keeper lets go when an input is closed."""
 

@@ -1287,7 +1287,7 @@ class Limits(betterproto2.Message):
 
     max_processes: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
     """
-    How many processes may run at once.
+    How many processes may run at once. One that has ended counts as long as what it left behind can print.
     """
 
     journal_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -1333,7 +1333,7 @@ class Limits(betterproto2.Message):
 
     max_chat_processes: "int" = betterproto2.field(9, betterproto2.TYPE_UINT32)
     """
-    How many processes of one chat may run at once.
+    How many processes of one chat may run at once, counted likewise.
     """
 
     max_followers: "int" = betterproto2.field(10, betterproto2.TYPE_UINT32)
