@@ -209,6 +209,8 @@ async def _sweep(processes: Processes) -> None:
                 await asyncio.sleep(0)
         except OSError as why:  # a disk that fails now may work next time
             log.warning("the sweep was cut short", problem=str(why))
+        except Exception:  # a defect: without the sweep nothing would ever be forgotten again
+            log.exception("the sweep failed")
         await asyncio.sleep(interval)
 
 

@@ -77,6 +77,21 @@ def test_a_new_worker_punches_what_its_predecessor_only_noted(shelf: Shelf, outl
     assert room(shelf.path) <= 64 * 1024
 
 
+def test_reading_leaves_it_as_old_as_it_was(shelf: Shelf, outlet: Outlet) -> None:
+    """Its age says when something was printed last: for limits on silence, and for what is forgotten when."""
+    journal = shelf.open()
+    fill(journal, outlet, noise(4 * MIB))
+    journal.close()
+    os.utime(shelf.path, (1000.0, 1000.0))
+
+    successor = shelf.open()
+    everything(successor)
+
+    assert successor.kept_from > HEAD_BYTES
+    assert successor.written_at == 1000.0
+    successor.close()
+
+
 @pytest.mark.parametrize("to_bytes", [0, 1, 20_000, 500_000])
 def test_shrinking_keeps_the_newest(shelf: Shelf, journal: Journal, outlet: Outlet, to_bytes: int) -> None:
     """The quota takes from the oldest, and leaves the head to show how it began."""

@@ -131,11 +131,16 @@ class SimulatedKeeper:
 
 
 class SimulatedStarter:
-    """Says that a command was started that has printed some bytes and closed its output. Waits while it is held up."""
+    """Says that a command was started that has printed some bytes and closed its output. Waits while it is held up.
+
+    With ``leaves_open`` the output stays open, and whoever finds the writing end in ``left_open`` may print more.
+    """
 
     def __init__(self, keeper: SimulatedKeeper, time: Time) -> None:
         self.may_start = asyncio.Event()
         self.may_start.set()
+        self.leaves_open = False
+        self.left_open: list[int] = []
         self._keeper = keeper
         self._time = time
 
@@ -166,7 +171,10 @@ class SimulatedStarter:
         entry.started_at = self._time.wall
         entry.kept["stdout"], printing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.write(printing, b"printed\n")
-        os.close(printing)
+        if self.leaves_open:
+            self.left_open.append(printing)
+        else:
+            os.close(printing)
         return entry, origin
 
 
@@ -235,10 +243,11 @@ class World:
         process = await self.start(key=key)
         self.keeper.end(process.process_id)
         await process.wait()
-        await self._output_closed(process)
+        if not self.starter.leaves_open:
+            await self.output_closed(process)
         return process
 
-    async def _output_closed(self, process: Process) -> None:
+    async def output_closed(self, process: Process) -> None:
         bell = self.processes.changes.subscribe()
         while process.output.is_open:
             assert await bell.wait(DEADLINE)

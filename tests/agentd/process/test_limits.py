@@ -138,6 +138,23 @@ async def test_output_of_the_past_takes_no_descriptor_each(agent: RunningAgent) 
     assert len(proc.descriptors(agent.worker_pid)) < descriptors
 
 
+async def test_without_descriptors_output_of_the_past_is_told_to_be_there_later(agent: RunningAgent) -> None:
+    """Its journal may have been closed. The caller hears that this passes, not that something is defect."""
+    over = [await run(agent, f"echo {number}") for number in range(MAX_OPEN_AT_REST + 1)]
+    first = over[0].process_id
+
+    with no_descriptor_left(agent.worker_pid):
+        refusals = [
+            await refusal(agent.processes.Attach(AttachRequest(process_id=first))),
+            await refusal(agent.processes.GetOutput(GetOutputRequest(process_id=first))),
+        ]
+    later = await attach(agent, first)
+
+    for refused in refusals:
+        assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SYSTEM_EXHAUSTED")
+    assert later.data == b"0\n"
+
+
 async def test_without_descriptors_a_start_is_refused_and_works_again_later(agent: RunningAgent) -> None:
     """The caller hears what is missing, and nothing is half done."""
     before = await run(agent, "echo before")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from guyline.agent.v1.process_service_pb2 import (
     StartRequest,
     WaitCondition,
 )
+from guyline.agentd.journal.note import HEAD_BYTES
 from guyline.agentd.process.spec import Origin, StartSpec
 from tests.agentd.process.process_parts import (
     MIB,
@@ -274,3 +276,33 @@ async def test_a_match_shows_nothing_of_a_secret(shared_agent: RunningAgent, pat
     answer = await shared_agent.processes.Wait(request)
 
     assert answer.match.data == shown
+
+
+async def found(agent: RunningAgent, process_id: str, pattern: str, from_offset: int) -> bytes:
+    """What Wait shows of the first match."""
+    condition = WaitCondition(pattern=PatternCondition(pattern=pattern, from_offset=from_offset))
+    request = ProcessServiceWaitRequest(process_id=process_id, conditions=[condition], timeout=seconds(DEADLINE))
+    response = await agent.processes.Wait(request)
+    assert response.HasField("match")
+    return bytes(response.match.data)
+
+
+async def test_a_match_beside_lost_output_shows_no_part_of_a_secret(shared_agent: RunningAgent) -> None:
+    """Room is made in the middle of a secret: its beginning, its end, and the whole ones beside stay hidden."""
+    key = "".join(f"{number:03d}." for number in range(1000))
+    one = f"{key}\n"
+    loop = 'i=0; while [ $i -lt 800 ]; do printf "%s\\n" "$KEY"; i=$((i + 1)); done'
+    over = await run(
+        shared_agent, loop, env={"KEY": key}, redact=["KEY"], kept_bytes=MIB, when_full=WHEN_FULL_DROP_OLDEST
+    )
+    kept_from = (await look(shared_agent, over.process_id)).process.kept_from
+    assert HEAD_BYTES % len(one) > 100, "the head ends within a secret"
+    assert kept_from > HEAD_BYTES
+    next_whole = (kept_from // len(one) + 1) * len(one)
+
+    places = (HEAD_BYTES - 80, kept_from, next_whole + 20)
+    shown = [await found(shared_agent, over.process_id, r"(?:\d\d\d\.){15}", place) for place in places]
+    views = [await look(shared_agent, over.process_id, from_offset=place) for place in places]
+
+    assert shown == [b"", b"[redacted KEY]", b"[redacted KEY]"]
+    assert not any(re.search(rb"\d\d\d\.\d\d\d", view.view.text) for view in views)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,14 +41,15 @@ async def test_the_first_sweep_is_at_the_start() -> None:
     task.cancel()
 
 
-async def test_a_sweep_that_fails_is_not_the_last() -> None:
-    """A disk that fails for a moment must not end all forgetting."""
+@pytest.mark.parametrize("failure", [OSError(errno.EIO, "the disk fails"), KeyError("a defect")])
+async def test_a_sweep_that_fails_is_not_the_last(failure: Exception) -> None:
+    """Neither a disk that fails for a moment nor what nobody foresaw must end all forgetting."""
     failed, swept = asyncio.Event(), asyncio.Event()
 
     def sweep() -> Iterator[None]:
         if not failed.is_set():
             failed.set()
-            raise OSError(errno.EIO, "the disk fails")
+            raise failure
         swept.set()
         yield
 
@@ -102,6 +104,71 @@ async def test_what_is_forgotten_is_not_found(world: World) -> None:
     again = await world.start(key=key)
     assert again is over[0]
     assert again.exit is not None
+
+
+async def test_what_is_removed_during_a_sweep_ends_no_sweep(world: World) -> None:
+    """A sweep gives others their turn, and a caller that tidies up looks for the same processes."""
+    over = [await world.run() for _ in range(3)]
+    world.time.pass_by(HOUR + 1)
+    steps = world.processes.sweep()
+    next(steps)
+    for process in over:
+        if process.process_id in world.listed():
+            world.processes.remove(process)
+    left = list(steps)
+
+    assert len(left) == 2
+    assert not world.listed()
+    assert not world.keeper.entries
+
+
+async def test_what_was_left_behind_is_kept_for_an_hour_after_its_last_output(world: World) -> None:
+    """A job in the background may outlive its shell by hours, and nobody could read how it went."""
+    world.starter.leaves_open = True
+    process = await world.run()
+    [printing] = world.starter.left_open
+    world.time.pass_by(5 * HOUR)
+    world.sweep()
+    os.write(printing, b"the result\n")
+    with process.output.bell() as bell:
+        while process.output.journal.size < len(b"printed\nthe result\n"):
+            assert await bell.wait(DEADLINE)
+    os.utime(process.output.journal.path, (world.time.wall, world.time.wall))  # the disk's clock is the machine's
+    os.close(printing)
+    await world.output_closed(process)
+    world.sweep()
+    at_first = world.listed()
+    world.close()
+    world.open()
+    world.sweep()
+    with_the_next_worker = world.listed()
+    world.time.pass_by(HOUR + 1)
+    world.sweep()
+
+    assert at_first == with_the_next_worker == {process.process_id}
+    assert not world.listed()
+
+
+async def test_who_waits_for_the_disk_finds_out_that_the_output_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is removed meanwhile must neither count as kept again, nor be taken for a disk that fails."""
+    process = await world.run()
+    size = process.output.journal.size
+
+    def must_wait(*_: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "not in memory")
+
+    monkeypatch.setattr(os, "preadv", must_wait)
+    reading = asyncio.create_task(process.output.read(0))
+    await asyncio.sleep(0)  # it is with the disk now, and comes back by way of the loop
+    world.time.pass_by(HOUR + 1)
+    world.sweep()
+    piece = await asyncio.wait_for(reading, DEADLINE)
+
+    assert (piece.gap, piece.data) == ((0, size), b"")
+    assert world.journals.kept_bytes == 0
+    assert not process.output.journal.is_degraded
 
 
 async def test_a_running_process_is_never_forgotten(world: World) -> None:

@@ -66,6 +66,26 @@ def test_the_rest_of_a_secret_is_known_where_its_beginning_is_lost() -> None:
     assert secrets.spans(b"789 and more", torn=True) == []  # three bytes may be anything
 
 
+def test_a_rest_is_known_however_long_it_is() -> None:
+    """A private key has thousands of bytes, and its last half is worth as much as the first."""
+    value = b"".join(b"%05d." % number for number in range(20_000))
+    secrets = Secrets([Secret("KEY", value)])
+
+    for length in (4, 5_000, 100_000, len(value) - 1):
+        rest = value[-length:]
+        assert secrets.spans(rest + b"\nmore", torn=True) == [Span(0, length, "KEY")]
+    assert secrets.spans(value[-5000:-1] + b"\nmore", torn=True) == []
+
+
+def test_a_rest_of_what_repeats_itself_is_found_in_time_that_grows_with_it_alone() -> None:
+    """As below. The longest rest counts: a shorter one would leave some of the secret in sight."""
+    secrets = Secrets([Secret("A", b"ab" * 60_000)])
+
+    assert secrets.spans(b"ab" * 50_000 + b"c", torn=True) == [Span(0, 100_000, "A")]
+    assert secrets.spans(b"b" + b"ab" * 50_000 + b"c", torn=True) == [Span(0, 100_001, "A")]
+    assert secrets.spans(b"ab" * 50_000 + b"a", torn=True)[-1].end == 100_000
+
+
 def test_a_secret_that_repeats_itself_is_found_in_time_that_grows_with_the_output_alone() -> None:
     """Otherwise one command could keep the agent busy for hours: comparing all with all would never end here."""
     secrets = Secrets([Secret("A", b"a" * 50_000)])

@@ -16,7 +16,7 @@ from guyline.agentd.journal.piece import PIECE_BYTES, Cold, Piece
 from guyline.agentd.journal.runs import RUNS_SUFFIX, RunLog, Stream
 from guyline.agentd.journal.times import TIMES_SUFFIX, Mark, TimeLog
 from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, size_of
-from guyline.agentd.system.holes import punch_hole
+from guyline.agentd.system.holes import has_data, punch_hole
 from guyline.agentd.system.pipes import grow_pipe, ready_bytes
 from guyline.agentd.system.splice import copy, splice
 
@@ -323,6 +323,8 @@ class Journal:
             if self._runs:
                 self._runs.load(self._size)
             self._file = open_private(self.path)
+            if self._freed_to < self.kept_from and not has_data(self._file, self._freed_to, self.kept_from):
+                self._freed_to = self.kept_from  # a hole that is punched again makes the file look as if just written
             self._free(self._file)
         return self._file
 

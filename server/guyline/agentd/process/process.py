@@ -112,7 +112,7 @@ class Process:
         self.exit: Exit | None = None
         self.version = 0
         self.is_listed = not note.removed  # False once only its key keeps it known
-        self.over_since = 0.0  # by the steady clock, set by `Processes` when it has ended
+        self.over_since: float | None = None  # by the steady clock, set by `Processes` when it is over
         self.ended_at_change = 0  # the position in `Processes.changes` at which it ended; 0: it runs
         self.note = note
         self.output: Output  # set by whoever makes the process, right away: the two need each other

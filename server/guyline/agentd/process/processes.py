@@ -278,11 +278,11 @@ class Processes:
         if process.is_listed:
             self.changes.put(Listed.of(process))
         if process.exit and self._running.pop(process.process_id, None):
-            process.over_since = self._retention.when_over(process.exit)
             process.ended_at_change = self.changes.position
             self.ends.settled(process.exit.order)
             self._limits.forget(process)
-        if process.is_over:
+        if process.is_over and process.over_since is None:
+            process.over_since = self._retention.when_over(process)
             self._room.give_back(process.process_id)
 
     # Time.
@@ -296,7 +296,8 @@ class Processes:
         for process_id in self._keys.expire_failures():
             self._keeper.forget(process_id)
         for process in self._retention.leaving():
-            self._let_go(process)
+            if self.find(process.process_id) is process:  # nobody has removed it since
+                self._let_go(process)
             yield
 
     def remove(self, process: Process) -> None:

@@ -25,6 +25,16 @@ def punch_hole(file: int, start: int, end: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def has_data(file: int, start: int, end: int) -> bool:
+    """Whether anything between two offsets may be no hole. Where the file system cannot tell, it is all data."""
+    try:
+        return os.lseek(file, start, os.SEEK_DATA) < end
+    except OSError as why:
+        if why.errno == errno.ENXIO:  # a hole up to the end
+            return False
+        raise
+
+
 def why_no_holes(directory: Path) -> str:
     """Tries `punch_hole` in a directory: says why it does not work there, or nothing if it does.
 

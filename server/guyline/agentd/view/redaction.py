@@ -8,9 +8,6 @@ from typing import NamedTuple
 LEAST_BYTES = 4
 """Shorter values would be found everywhere."""
 
-_LONGEST_REST_BYTES = 4096
-"""Of a value whose beginning is lost, a rest of up to so many bytes is recognised."""
-
 
 @dataclass(frozen=True)
 class Secret:
@@ -135,23 +132,22 @@ class _Form:
 
     def rest(self, data: bytes) -> int:
         """How long the value's end is with which the data begins, if it is long enough to tell."""
-        most = min(len(self.value) - 1, len(data), _LONGEST_REST_BYTES)
-        lengths = range(most, LEAST_BYTES - 1, -1)
-        return next((length for length in lengths if data.startswith(self.value[-length:])), 0)
+        most = min(len(self.value) - 1, len(data))
+        end = self.value[len(self.value) - most :]
+        start = end.find(data[:LEAST_BYTES])
+        if most < LEAST_BYTES or start < 0:
+            return 0
+        beginning = data[: most - start]
+        length = _overlap(beginning, _border_lengths(beginning), end[start:])
+        return length if length >= LEAST_BYTES else 0
 
     def unfinished(self, data: bytes) -> int:
         """How long the value's beginning is with which the data ends, without the whole."""
-        value, borders = self.value, self._borders
-        end = data[-(len(value) - 1) :]
-        start = end.find(value[:LEAST_BYTES])
+        end = data[-(len(self.value) - 1) :]
+        start = end.find(self.value[:LEAST_BYTES])
         if start < 0:  # then it can only be shorter than that
             start = max(0, len(end) - LEAST_BYTES + 1)
-        matched = 0  # Knuth, Morris and Pratt: looks at each byte once, whatever the value
-        for byte in end[start:]:
-            while matched and value[matched] != byte:
-                matched = borders[matched - 1]
-            matched += value[matched] == byte
-        return matched
+        return _overlap(self.value, self._borders, end[start:])
 
 
 def _forms(value: bytes) -> Iterator[bytes]:
@@ -160,6 +156,19 @@ def _forms(value: bytes) -> Iterator[bytes]:
     for form in (value, stripped):
         plain = form.replace(b"\r\n", b"\n")
         yield from (each for each in (form, plain, plain.replace(b"\n", b"\r\n")) if len(each) >= LEAST_BYTES)
+
+
+def _overlap(value: bytes, borders: "array[int]", data: bytes) -> int:
+    """How long the value's beginning is with which the data ends; the data must not be longer than the value.
+
+    Knuth, Morris and Pratt: looks at each byte once, whatever the value.
+    """
+    matched = 0
+    for byte in data:
+        while matched and value[matched] != byte:
+            matched = borders[matched - 1]
+        matched += value[matched] == byte
+    return matched
 
 
 def _border_lengths(value: bytes) -> "array[int]":

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from guyline.agentd.journal.gone import GoneJournal
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.process.clock import Clock
-from guyline.agentd.process.exit import Exit
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.starting.keys import Keys
 from guyline.agentd.process.streams.output import Output
@@ -51,11 +50,9 @@ class Retention:
 
     def drop_output(self, process: Process) -> None:
         """Gives up the output of an ended process; that it ran, and how it ended, stays known."""
-        size = process.output.journal.size
-        process.change_note(output_gone=size)
-        process.output.close()
+        process.change_note(output_gone=process.output.journal.size)
+        process.output.give_up(process.process_id)
         self._journals.remove(process.process_id)
-        process.output = gone_output(process.process_id, size)
         process.has_changed()
 
     def leaving(self) -> list[Process]:
@@ -66,11 +63,13 @@ class Retention:
 
     def _is_old(self, process: Process) -> bool:
         """Whether it ended long enough ago to be listed no more."""
-        return process.is_over and self._clock.steady() - process.over_since > self._ended_retention
+        return process.is_over and self._clock.steady() - _when_over(process) > self._ended_retention
 
-    def when_over(self, exit_: Exit) -> float:
-        """When it ended, by the steady clock. Asked once, as soon as the end is known to this worker."""
-        return self._clock.steady() - max(0.0, self._clock.wall() - exit_.ended_at)
+    def when_over(self, process: Process) -> float:
+        """When it ended, or what it left behind last printed, by the steady clock. Asked once, when it is over."""
+        assert process.exit, "it is over"
+        over_at = max(process.exit.ended_at, process.output.journal.written_at)
+        return self._clock.steady() - max(0.0, self._clock.wall() - over_at)
 
     def is_forgettable(self, process: Process) -> bool:
         """Whether an old process need not be remembered for its key's sake either."""
@@ -90,8 +89,9 @@ def gone_output(process_id: str, size: int) -> Output:
 
 
 def _when_over(process: Process) -> float:
+    assert process.over_since is not None, "it is over"
     return process.over_since
 
 
 def _order_of_leaving(process: Process) -> tuple[bool, float]:
-    return process.origin.key is not None, process.over_since
+    return process.origin.key is not None, _when_over(process)

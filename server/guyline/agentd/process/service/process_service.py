@@ -181,7 +181,7 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
     elif request.HasField("tail_bytes"):
         position = max(0, size - request.tail_bytes)
     elif request.HasField("since"):
-        position = process.output.journal.offset_since(to_moment(request.since))
+        position = process.output.offset_since(to_moment(request.since))
     else:
         position = 0
     return Follower(

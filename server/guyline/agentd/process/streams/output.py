@@ -10,6 +10,7 @@ from guyline.agentd.journal.journal import Journal
 from guyline.agentd.journal.piece import PIECE_BYTES, Cold, Piece
 from guyline.agentd.journal.runs import Stream
 from guyline.agentd.process.bell import Bell
+from guyline.agentd.process.errors import SystemExhausted
 from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.process.streams.pacing import Pacing
 from guyline.agentd.process.streams.source import Source
@@ -84,10 +85,21 @@ class Output:
 
         Raises:
             OffsetOutOfRange: The offset is behind the end.
+            SystemExhausted: No descriptor is left.
         """
-        while isinstance(piece := self.journal.read(offset, at_most), Cold):
+        while isinstance(piece := self._read(offset, at_most), Cold):
             await asyncio.to_thread(piece.warm)
         return piece
+
+    def offset_since(self, moment: float) -> int:
+        """Where the first output begins that was printed then or later. Raises SystemExhausted, as above."""
+        with _exhaustion_told():
+            return self.journal.offset_since(moment)
+
+    def give_up(self, process_id: str) -> None:
+        """The journal is about to be removed: from now on all that was printed reads as lost, also for who waits."""
+        self.close()
+        self.journal = GoneJournal(process_id, self.journal.size)
 
     def ring(self) -> None:
         for bell in self._bells:
@@ -124,6 +136,10 @@ class Output:
             self._retry = None
         for stream in list(self._sources):
             self._close_source(stream)
+
+    def _read(self, offset: int, at_most: int) -> Piece | Cold:
+        with _exhaustion_told():
+            return self.journal.read(offset, at_most)
 
     def _take(self, stream: Stream) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -188,3 +204,12 @@ class Output:
     def _close_source(self, stream: Stream) -> None:
         self._stop_reading(stream)
         self._sources.pop(stream).close()
+
+
+@contextlib.contextmanager
+def _exhaustion_told() -> Iterator[None]:
+    """A journal that is at rest needs a descriptor to be read, and what fails besides reads as a gap."""
+    try:
+        yield
+    except OSError as why:
+        raise SystemExhausted(why.errno or errno.EMFILE, "reading output") from why

@@ -54,34 +54,45 @@ async def kept_secrets(journals: Journals, process: Process) -> Secrets:
 async def hidden(process: Process, start: int, data: bytes, secrets: Secrets) -> bytes:
     """A stretch of a process's output, with a token for each secret of which it holds any part.
 
-    It ends before what may yet become a secret.
+    It ends before what may yet become a secret, or may have been one whose end is lost.
     """
     if not secrets:
         return data
     margin = secrets.longest_bytes - 1
-    look_from = max(0, start - margin)
-    before = await _read_between(process.output, look_from, start)
-    if len(before) < start - look_from:  # a gap lies between
-        before = b""
-    behind = await _read_between(process.output, start + len(data), start + len(data) + margin)
+    before, is_torn = await _before(process.output, max(0, start - margin), start)
+    behind, goes_on = await _behind(process.output, start + len(data), start + len(data) + margin)
     whole = before + data + behind
-    known = len(whole) - (secrets.unfinished(whole) if process.output.is_open else 0)
+    known = len(whole) - (secrets.unfinished(whole) if goes_on else 0)
     parts: list[bytes] = []
     at, end = len(before), min(len(before) + len(data), known)
-    for span in secrets.spans(whole):
+    for span in secrets.spans(whole, torn=is_torn):
         if span.start < end and span.end > at:
             parts += [whole[at : max(at, span.start)], token(span.name)]
             at = min(span.end, end)
     return b"".join((*parts, whole[at:end]))
 
 
-async def _read_between(output: Output, start: int, end: int) -> bytes:
-    """What is there right between the two offsets, up to the first gap or the end of the output."""
+async def _before(output: Output, start: int, end: int) -> tuple[bytes, bool]:
+    """What is there between the two offsets, from the last gap on, and whether there is one."""
+    parts: list[bytes] = []
+    is_torn = False
+    while start < end:
+        piece = await output.read(start, end - start)
+        if piece.gap:
+            is_torn = True
+            parts.clear()
+        parts.append(piece.data[: max(0, end - piece.offset)])  # behind a gap it may reach further
+        start = piece.offset + len(piece.data)
+    return b"".join(parts), is_torn
+
+
+async def _behind(output: Output, start: int, end: int) -> tuple[bytes, bool]:
+    """What is there between the two offsets, up to the first gap, and whether more was or may yet be printed there."""
     parts: list[bytes] = []
     while start < min(end, output.journal.size):
         piece = await output.read(start, end - start)
-        if piece.gap or not piece.data:
-            break
+        if piece.gap:
+            return b"".join(parts), True
         parts.append(piece.data)
         start += len(piece.data)
-    return b"".join(parts)
+    return b"".join(parts), output.is_open
