@@ -90,7 +90,14 @@ class Assembler:
 
         if not ends.sources:
             journal.complete()
-        output = Output(ends.sources, journal, grown=self.grown, ended=ended, reach=self.reach)
+        output = Output(
+            ends.sources,
+            journal,
+            grown=self.grown,
+            ended=ended,
+            source_ended=lambda stream: self.keeper.let_go(process.process_id, (stream.value,)),
+            reach=self.reach,
+        )
         if process.is_paced and ends.sources:
             output.pacing = Pacing(
                 bound=origin.kept_bytes,

@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,15 +28,19 @@ from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting.keys import Keys, Outcome, Use
 from guyline.agentd.process.starting.room import Room, Seats
 from guyline.agentd.process.starting.starter import LASTING_FAILURES, Starter, spawn_failure
+from guyline.agentd.process.streams.channels import mistaken
 from guyline.agentd.process.streams.input import InputRoom
 from guyline.agentd.process.streams.secrets import kept_secrets
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system.cgroup import Cgroup
 from guyline.agentd.view.redaction import Secrets
 from guyline.daemon.caller import Caller
+from guyline.daemon.logging import get_logger
 from guyline.errors import GuylineError, ShuttingDown
 
 _LOOK_AGAIN = 0.01  # seconds
+
+log = get_logger("processes")
 
 
 class Keeper(DescriptorKeeper, Protocol):
@@ -118,6 +124,7 @@ class Processes:
         self._reach = reach
         self._processes: dict[str, Process] = {}
         self._running: dict[str, Process] = {}
+        self._left_out: set[str] = set()  # nothing could be made of what the keeper has of them
         self._room = Room(most=bounds.max_processes, most_of_a_chat=bounds.max_chat_processes)
         self._is_closing = False
         self._sequence = itertools.count(1)
@@ -156,16 +163,13 @@ class Processes:
 
     def restore(self) -> None:
         """Takes up what the keeper handed over: every process goes on where the last worker left it."""
-        origins = {process_id: Origin.from_json(entry.info) for process_id, entry in self._keeper.entries.items()}
+        entries = dict(self._keeper.entries)
+        origins = {process_id: origin for process_id, entry in entries.items() if (origin := _origin_of(entry))}
+        self._left_out = entries.keys() - origins.keys()
         self._sequence = itertools.count(1 + max((origin.sequence for origin in origins.values()), default=0))
-        for process_id, entry in list(self._keeper.entries.items()):
-            origin = origins[process_id]
-            if origin.is_fence or entry.errno is not None:
-                self._remember_key(origin, spawn_failure(origin, entry.errno or 0, entry.failed_part))
-            else:
-                self._room.take(process_id, origin.chat_id)
-                self._take_up(entry, origin)
-        for name in self._journals.names_on_disk() - self._processes.keys():
+        for process_id, origin in origins.items():
+            self._restore(entries[process_id], origin)
+        for name in self._journals.names_on_disk() - self._processes.keys() - self._left_out:
             self._journals.remove(name)
 
     def close(self) -> None:
@@ -242,6 +246,32 @@ class Processes:
         process.log.info("process started", pid=process.pid, directory=process.origin.directory)
         return process
 
+    # What an earlier worker left.
+
+    def _restore(self, entry: table.Entry, origin: Origin) -> None:
+        """Fails for nobody's sake: the keeper would start one worker after the other, and none of them would serve."""
+        if origin.is_fence or entry.errno is not None:
+            self._remember_key(origin, spawn_failure(origin, entry.errno or 0, entry.failed_part))
+            return
+        self._room.take(origin.process_id, origin.chat_id)
+        try:
+            self._give_up_mistaken(entry)
+            self._take_up(entry, origin)
+        except Exception:
+            log.exception("a process cannot be taken up as it was", process_id=origin.process_id)
+            if origin.process_id not in self._processes:
+                self._left_out.add(origin.process_id)
+                self._remember_key(origin, KeeperLost())  # it may have run, and must not run again
+
+    def _give_up_mistaken(self, entry: table.Entry) -> None:
+        """What it prints there is lost; the rest of it goes on."""
+        if names := mistaken(entry.kept):
+            log.error("descriptors are not what they should be", process_id=entry.process_id, names=sorted(names))
+            for name in names:
+                with suppress(OSError):  # it may be closed
+                    os.close(entry.kept[name])
+            self._keeper.let_go(entry.process_id, names)
+
     def _remember_key(self, origin: Origin, outcome: Outcome) -> None:
         if origin.key:
             use = Use(origin.fingerprint, origin.process_id, origin.key_created_at, outcome)
@@ -268,6 +298,8 @@ class Processes:
     # What the keeper and the processes tell.
 
     def exited(self, process_id: str, exit_: table.Exit) -> None:
+        if process_id in self._left_out:
+            return
         process = self._processes.get(process_id)
         if process is None or process.is_running:
             self.ends.seen(exit_.order)
@@ -328,6 +360,15 @@ class Processes:
         if process.origin.key:
             self._keys.remove(process.origin.chat_id, process.origin.key)
         self._keeper.forget(process.process_id)
+
+
+def _origin_of(entry: table.Entry) -> Origin | None:
+    """None: it cannot be read, and nobody can say what was started."""
+    try:
+        return Origin.from_json(entry.info)
+    except (ValueError, TypeError, KeyError):
+        log.exception("a process cannot be taken up: its record cannot be read", process_id=entry.process_id)
+        return None
 
 
 def _is_untold(process: Process) -> bool:

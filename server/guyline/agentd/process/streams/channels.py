@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -25,6 +26,35 @@ MAX_KEPT = 5
 
 INPUT_NAMES = (_SINK, _FILE)
 """What the keeper lets go when an input is closed."""
+
+_KINDS = {
+    **dict.fromkeys((*_STREAMS, _SHOWN, _SHOWN_IN), (stat.S_IFIFO,)),
+    _MASTER: (stat.S_IFCHR,),
+    _SINK: (stat.S_IFIFO, stat.S_IFCHR),
+    _FILE: (stat.S_IFREG,),
+}
+_TOGETHER = ((_MASTER, _SHOWN, _SHOWN_IN), INPUT_NAMES)
+"""Of these each is of no use without the others."""
+
+
+def mistaken(kept: Mapping[str, int]) -> set[str]:
+    """The names under which something is held that it cannot be, and those that are of no use without them.
+
+    A pipe that is none would not only fail: it could not even be waited for.
+    """
+    wrong = {name for name, descriptor in kept.items() if not _is_of_kind(name, descriptor)}
+    for names in _TOGETHER:
+        if not wrong.isdisjoint(names):
+            wrong.update(names)
+    return wrong & kept.keys()
+
+
+def _is_of_kind(name: str, descriptor: int) -> bool:
+    try:
+        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    except OSError:  # it is closed
+        return False
+    return kind in _KINDS.get(name, ())
 
 
 class Channels:

@@ -27,8 +27,9 @@ log = get_logger("output")
 class Output:
     """What one process prints, by one or two sources, until all of them are at their end.
 
-    ``ended`` is called once, when the last is; the descriptors are closed by then. ``close`` gives the rest back early
-    and loses nothing: the keeper holds duplicates for the next worker.
+    ``source_ended`` is called when one of two is, ``ended`` once, when the last is; the descriptors are closed by then,
+    and their numbers may become anybody's. ``close`` gives the rest back early and loses nothing: the keeper holds
+    duplicates for the next worker.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Output:
         *,
         grown: Callable[[], None],
         ended: Callable[[], None],
+        source_ended: Callable[[Stream], None] = lambda _: None,
         reach: FaultPoint = no_fault,
     ) -> None:
         self.journal = journal
@@ -49,6 +51,7 @@ class Output:
         self._bells: set[Bell] = set()
         self._grown = grown
         self._ended = ended
+        self._source_ended = source_ended
         self._reach = reach
 
     @property
@@ -168,7 +171,9 @@ class Output:
             self.grown_at = asyncio.get_running_loop().time()
         else:
             self._close_source(stream)
-            if not self._sources:
+            if self._sources:
+                self._source_ended(stream)
+            else:
                 self._end()
         return moved
 
