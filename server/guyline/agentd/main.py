@@ -90,8 +90,10 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
     """Runs the worker until it is told to stop."""
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(keeper.close)
+        # The processes' descriptors go in one step with the connection: who takes a lost keeper's place needs them.
+        last = stack.enter_context(contextlib.ExitStack())
         journals = Journals(settings.state_dir / "journals", quota_bytes=settings.journal_quota_bytes)
-        stack.callback(journals.close)
+        last.callback(journals.close)
         lookup = Lookup(timeout=settings.lookup_timeout, default_directory=settings.directory, home=Path.home())
         stack.enter_context(lookup)
         waits = stack.enter_context(Waits(stack.enter_context(Presence(home=Path.home()))))
@@ -123,7 +125,7 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
             boot_id=this_boot(),
             reach=reach,
         )
-        stack.callback(processes.close)
+        last.callback(processes.close)
         worker = Worker(keeper, processes)
         keeper.listen(worker)
         processes.restore()
