@@ -5,6 +5,8 @@ import time
 from typing import NamedTuple
 
 _PART_BYTES = 4096
+_NOT_TO_BE_SEEN = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""Gone or, being another user's, hidden by the way /proc is mounted (hidepid)."""
 _NANOSECONDS_A_TICK = 10**9 // os.sysconf("SC_CLK_TCK")
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 """Seconds in a clock tick."""
@@ -25,10 +27,10 @@ class Stat(NamedTuple):
 
 
 def stat_of(pid: int) -> Stat | None:
-    """None: there is no such process (any more)."""
+    """None: there is no such process (any more), or it is hidden from this one."""
     try:
         line = _read(f"/proc/{pid}/stat")
-    except (FileNotFoundError, ProcessLookupError):
+    except _NOT_TO_BE_SEEN:
         return None
     name, _, rest = line.partition(b"(")[2].rpartition(b")")  # the name may hold blanks and parentheses
     fields = rest.split()
@@ -45,10 +47,10 @@ def stat_of(pid: int) -> Stat | None:
 
 
 def switches_of(pid: int) -> int | None:
-    """How often a process has left a CPU, of itself or not. What hangs does neither. None: there is no such process."""
+    """How often a process has left a CPU, of itself or not. What hangs does neither. None: as `stat_of`."""
     try:
         status = _read(f"/proc/{pid}/status")
-    except (FileNotFoundError, ProcessLookupError):
+    except _NOT_TO_BE_SEEN:
         return None
     return sum(int(line.split()[1]) for line in status.splitlines() if b"voluntary_ctxt_switches:" in line)
 
@@ -65,7 +67,7 @@ def is_alive(pid: int, start_ticks: int) -> bool:
 
 
 def all_processes() -> dict[int, Stat]:
-    """Every process there is, by pid. Takes some 20 µs for each."""
+    """Every process that can be seen, by pid. Takes some 20 µs for each."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - names, not paths
     return {pid: stat for pid in pids if (stat := stat_of(pid))}
 
