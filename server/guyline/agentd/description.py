@@ -9,7 +9,7 @@ from guyline.agentd.info.info import Description, DiskUse, Feature, Limits
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.journal.piece import PIECE_BYTES
 from guyline.agentd.keeper.client import KeeperClient
-from guyline.agentd.keeper.keeper import RECORDS
+from guyline.agentd.keeper.store import RECORDS
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.process.starting.privileges import FEATURES
 from guyline.agentd.settings import AgentSettings

@@ -1,5 +1,6 @@
 """The record log: whatever happens to the file, what is intact in it is read, and nothing else is believed."""
 
+import errno
 import json
 import os
 import shutil
@@ -279,6 +280,26 @@ def test_what_a_full_disk_kept_from_the_log_a_later_rewrite_brings(full_disk: Pa
     assert behind == [(True, True), (True, True), (False, False)]
     assert [*read(log.path).entries] == ["a", "b0"]
     assert read(log.path).entries["a"].exit == EXIT
+
+
+def test_a_rewritten_log_is_written_on_also_if_nothing_more_can_be_opened(
+    log: RecordLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next records would go to a number that is closed, or another file's by then."""
+    open_ = os.open
+
+    def refuse_the_log(path: Path, *args: int) -> int:
+        if path == log.path:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+        return open_(path, *args)
+
+    monkeypatch.setattr(os, "open", refuse_the_log)
+    log.rewrite([entry("a")])
+    log.append("start", "b", "info")
+    monkeypatch.undo()
+
+    assert [*read(log.path).entries] == ["a", "b"]
+    assert log.path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_commands_start_and_end_while_the_records_cannot_be_written(full_disk: Path) -> None:

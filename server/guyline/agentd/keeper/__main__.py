@@ -7,10 +7,11 @@ import sys
 from guyline.agentd.keeper import messages
 from guyline.agentd.keeper.cgroups import Cgroups
 from guyline.agentd.keeper.config import Config
-from guyline.agentd.keeper.keeper import Keeper, load
+from guyline.agentd.keeper.keeper import Keeper
 from guyline.agentd.keeper.log import KeeperLog
 from guyline.agentd.keeper.records import VERSION, NewerLog
 from guyline.agentd.keeper.spawn import Spawner
+from guyline.agentd.keeper.store import load
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 

@@ -93,9 +93,12 @@ class Cgroups:
     def over(self, process_id: str) -> set[int]:
         """A command has ended: removes its cgroup, or returns the pids of who is left in it. Fine if it had none."""
         cgroup = self._of(process_id)
-        if not self.folder or cgroup.remove():
+        if not self.folder:
             return set()
-        self._left.add(process_id)
+        self._left.add(process_id)  # first, so that it is not forgotten if it cannot be looked at now
+        if cgroup.remove():
+            self._left.discard(process_id)
+            return set()
         return cgroup.members()
 
     def runs(self, process_id: str) -> None:

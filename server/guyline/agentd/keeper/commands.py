@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.cgroups import Cgroups
+from guyline.agentd.keeper.log import KeeperLog
 from guyline.agentd.keeper.oom import OomWatch
 from guyline.agentd.keeper.records import RecordLog
 from guyline.agentd.keeper.setup import Setup
@@ -34,18 +35,20 @@ class Commands:
         log: RecordLog,
         spawner: Spawner,
         cgroups: Cgroups,
+        report: KeeperLog,
         tell: Callable[[m.Message], None],
     ) -> None:
         self.entries = {entry.process_id: entry for entry in entries}
         self._by_pid = {entry.pid: entry for entry in self.entries.values() if entry.is_running and entry.pid}
         self._log = log
+        self._report = report
         self._spawner = spawner
         self.cgroups = cgroups
         self._tell = tell
         self._oom = OomWatch(cgroups.folder)
         for entry in self.running:
             cgroups.runs(entry.process_id)
-        cgroups.tidy()
+        self._tidy()
 
     @property
     def running(self) -> list[Entry]:
@@ -71,6 +74,18 @@ class Commands:
         else:
             entry.kept = dict(zip(request.kept, kept, strict=True))
         self._answer(entry)
+
+    def answer_failed(self, message: m.Message, number: int) -> None:
+        """Tells the worker that what it asked for has failed, if it waits for an answer to that."""
+        match message:
+            case m.Start(process_id) | m.Fence(process_id):
+                entry = self.entries.get(process_id)
+                if entry and (entry.pid or entry.errno):
+                    self._answer(entry)
+                else:
+                    self._tell(m.Failed(process_id, number, ""))
+            case m.Signal(asked):
+                self._tell(m.Signalled(asked, number))
 
     def handle(self, message: m.Message) -> bool:
         """Does what the worker asks about a command that was started; returns whether it was something of the kind."""
@@ -109,9 +124,9 @@ class Commands:
     def kill_group(self, entry: Entry, number: int, cause: str) -> int:
         """Returns zero or the errno."""
         assert entry.pid
-        if not entry.is_child and not proc.is_alive(entry.pid, entry.start_ticks):
-            return errno.ESRCH
         try:
+            if not entry.is_child and not proc.is_alive(entry.pid, entry.start_ticks):
+                return errno.ESRCH
             os.killpg(entry.pid, number)
         except OSError as why:
             return why.errno or errno.EINVAL
@@ -158,13 +173,19 @@ class Commands:
         if ended:
             self._record(ended)
         if others:
-            self.cgroups.tidy()  # orphans come here: one may have been the last of its cgroup
+            self._tidy()  # orphans come here: one may have been the last of its cgroup
         return others
+
+    def _tidy(self) -> None:
+        try:
+            self.cgroups.tidy()
+        except OSError as why:  # the keeper does so from time to time anyway
+            self._report.warning("cgroups cannot be looked through", error=str(why))
 
     def end_unseen(self, entry: Entry, why: str) -> None:
         """Says of a command that nobody can wait for that it has ended, nobody knows how."""
         self._by_pid.pop(entry.pid or 0, None)
-        self.cgroups.over(entry.process_id)
+        self._remove_cgroup(entry)
         self._ended(entry, Exit(ended_at=time.time(), unknown=why, asked=entry.asked))
 
     def _spawn(self, entry: Entry, request: m.Start, directory: int, child: list[int]) -> None:
@@ -186,7 +207,7 @@ class Commands:
             entry.errno = getattr(why, "errno", None) or errno.EINVAL
             entry.failed_part = getattr(why, "part", "")
             self._log.append("failed", entry.process_id, entry.errno, entry.failed_part)
-            self.cgroups.over(entry.process_id)
+            self._remove_cgroup(entry)
             return
         finally:
             if cgroup is not None:
@@ -195,6 +216,12 @@ class Commands:
         entry.start_ticks = _start_ticks(entry.pid, not_before)
         self._by_pid[entry.pid] = entry
         self._log.append("spawned", entry.process_id, entry.pid, entry.start_ticks, entry.started_at)
+
+    def _remove_cgroup(self, entry: Entry) -> None:
+        try:
+            self.cgroups.over(entry.process_id)
+        except OSError as why:  # it is looked at again with the others that are left
+            self._report.warning("a cgroup cannot be removed", process_id=entry.process_id, error=str(why))
 
     def _answer(self, entry: Entry) -> None:
         if entry.pid is None:
@@ -205,11 +232,28 @@ class Commands:
                 self._tell(m.Exited(entry.process_id, list(entry.exit)))
 
     def _record(self, ended: list[tuple[Entry, Exit]]) -> None:
-        strangers = [pid for pid in proc.own_children() if pid not in self._by_pid]
+        strangers = self._strangers()
         for entry, exit_ in ended:
-            assert entry.pid
+            self._ended(entry, exit_._replace(left_in=self._left_in(entry, strangers)))
+
+    def _strangers(self) -> list[int]:
+        """Children of this process that are no commands; none if that cannot be told."""
+        try:
+            return [pid for pid in proc.own_children() if pid not in self._by_pid]
+        except OSError as why:
+            self._report.warning("orphans cannot be looked for", error=str(why))
+            return []
+
+    def _left_in(self, entry: Entry, strangers: list[int]) -> tuple[str, ...]:
+        """Where its descendants are left over, as far as that can be told: the end itself must not be lost with it."""
+        assert entry.pid
+        found = ("group",) if _is_group_left(entry.pid) else ()
+        try:
             members = self.cgroups.over(entry.process_id)
-            self._ended(entry, exit_._replace(left_in=_left_in(entry.pid, strangers, members)))
+            return found + _left_outside_group(entry.pid, strangers, members)
+        except OSError as why:
+            self._report.warning("descendants cannot be looked for", process_id=entry.process_id, error=str(why))
+            return found
 
     def _was_out_of_memory(self, entry: Entry, zombie: os.waitid_result) -> bool:
         """Asked while it is a zombie: its cgroup can then still be read."""
@@ -235,7 +279,10 @@ def _start_ticks(pid: int, not_before: int) -> int:
     """
     if proc.ticks_since_boot() == not_before:
         return not_before
-    stat = proc.stat_of(pid)  # at worst a zombie: nobody else reaps it
+    try:
+        stat = proc.stat_of(pid)  # at worst a zombie: nobody else reaps it
+    except OSError:  # no descriptor is to be had: most likely it was at once
+        return not_before
     return stat.start_ticks if stat else 0
 
 
@@ -261,21 +308,24 @@ def _to_exit(status: int, usage: "resource.struct_rusage", *, oom_killed: bool, 
     )
 
 
-def _left_in(leader: int, strangers: list[int], members: set[int]) -> tuple[str, ...]:
-    """Where descendants of a command that was reaped a moment ago are left over.
-
-    Its orphans are among the strangers: children of this process that are no commands. Whoever is in the session but
-    not in the group came that way. The group is asked for by signal 0, since members of it may hang below others.
-    ``members`` are those of its cgroup.
-    """
-    found = []
+def _is_group_left(leader: int) -> bool:
+    """Asked for by signal 0, since members of it may hang below others than this process."""
     try:
         os.killpg(leader, 0)
-        found.append("group")
     except ProcessLookupError:
-        pass
+        return False
     except PermissionError:  # somebody is there, under another user
-        found.append("group")
+        return True
+    return True
+
+
+def _left_outside_group(leader: int, strangers: list[int], members: set[int]) -> tuple[str, ...]:
+    """Where else descendants of a command that was reaped a moment ago are left over.
+
+    Its orphans are among the strangers: children of this process that are no commands. Whoever is in the session but
+    not in the group came that way. ``members`` are those of its cgroup.
+    """
+    found = []
     if any(_is_in_session_alone(pid, leader) for pid in strangers):
         found.append("session")
     if any(_is_in_another_session(pid, leader) for pid in members):

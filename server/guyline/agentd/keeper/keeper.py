@@ -6,28 +6,30 @@ import os
 import selectors
 import signal
 import time
+import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.cgroups import Cgroups
-from guyline.agentd.keeper.commands import AGENT_LOST, KEEPER_LOST, Commands
+from guyline.agentd.keeper.commands import KEEPER_LOST, Commands
 from guyline.agentd.keeper.config import Config, become_keeper
 from guyline.agentd.keeper.log import KeeperLog
 from guyline.agentd.keeper.notify import ServiceManager
 from guyline.agentd.keeper.records import RecordLog
 from guyline.agentd.keeper.shutdown import Shutdown
 from guyline.agentd.keeper.spawn import Spawner
-from guyline.agentd.keeper.table import Entry, Exit, from_memory_file, to_memory_file
+from guyline.agentd.keeper.table import Entry, to_memory_file
 from guyline.agentd.keeper.worker import CANNOT_SERVE, Worker
 from guyline.agentd.system import proc
 
-RECORDS = "records.log"
-"""The record log's name in the state directory."""
 _HOUSEKEEPING = 10.0
 """Seconds between looks at whether the log wants to be rewritten, and whether cgroups are empty."""
 _MAKES_WAY_WITHIN = 15.0
 """Seconds that an old worker has for its callers before it is killed for the new one's sake."""
+_TRY_AGAIN = 0.5
+"""Seconds after a failure of its own until the keeper looks for what was left undone."""
+_BREATHER = 0.01
+"""Seconds after a failure: what fails again and again must not take a whole CPU."""
 _ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _PASSED_ON = {signal.SIGUSR1}
 """To the worker, which then writes down what it is doing."""
@@ -53,7 +55,9 @@ class Keeper:
         self._log = log
         self._manager = ServiceManager()
         self._worker = Worker(config, spawner, cgroups)
-        self._commands = Commands(entries, log=records, spawner=spawner, cgroups=cgroups, tell=self._worker.tell)
+        self._commands = Commands(
+            entries, log=records, spawner=spawner, cgroups=cgroups, report=log, tell=self._worker.tell
+        )
         self._shutdown: Shutdown | None = None
         self._selector = selectors.DefaultSelector()
         self._watched: int | None = None  # the worker's socket in the selector
@@ -63,6 +67,8 @@ class Keeper:
         self._exit_code: int | None = None
         self._kill_worker_at: float | None = None
         self._has_served = False  # whether a worker ever did: if none can, this agent is set up wrong
+        self._try_again_at: float | None = None  # set when something has failed: nobody tells of its cause again
+        self._unwatched: list[Entry] = []  # of a lost keeper, and not to be watched yet for want of a descriptor
         for entry in self._commands.running:
             self._watch_if_no_child(entry)
 
@@ -72,18 +78,34 @@ class Keeper:
             self._worker.signal(signal.SIGTERM)  # the old code makes way; its successor gets everything
             self._kill_worker_at = time.monotonic() + _MAKES_WAY_WITHIN
         while self._exit_code is None:
-            self._start_worker_if_due()
-            self._watch_worker()
+            self._do(self._start_worker_if_due)
+            self._do(self._watch_worker)
             for key, _ in self._selector.select(self._until_due()):
-                key.data()
-            self._do_what_is_due()
+                self._do(key.data)
+            self._do(self._do_what_is_due)
         self._commands.cgroups.close()
         return self._exit_code
+
+    def _do(self, step: Callable[[], None]) -> None:
+        """Does one thing. Whatever fails about it, this process must go on: its end would be that of all commands."""
+        try:
+            step()
+        except Exception as why:  # noqa: BLE001 - as above; what is missing (a descriptor, memory) mostly comes back
+            self._failed(step, why)
+            time.sleep(_BREATHER)
+
+    def _failed(self, step: Callable[..., object], why: Exception) -> None:
+        where = traceback.extract_tb(why.__traceback__)[-1]
+        name = getattr(step, "__qualname__", repr(step))
+        self._log.error("a step failed", step=name, error=repr(why), at=f"{where.filename}:{where.lineno}")
+        self._try_again_at = time.monotonic() + _TRY_AGAIN
 
     # What is due.
 
     def _until_due(self) -> float:
         due = [self._next_housekeeping]
+        if self._try_again_at is not None:
+            due.append(self._try_again_at)
         if self._kill_worker_at is not None:
             due.append(self._kill_worker_at)
         if self._shutdown:
@@ -98,11 +120,21 @@ class Keeper:
         if self._kill_worker_at is not None and time.monotonic() >= self._kill_worker_at:
             self._kill_worker_at = None
             self._worker.signal(signal.SIGKILL)
+        if self._try_again_at is not None and time.monotonic() >= self._try_again_at:
+            self._try_again()
         if time.monotonic() >= self._next_housekeeping:
             self._next_housekeeping = time.monotonic() + _HOUSEKEEPING
             self._commands.cgroups.tidy()
             if self._records.wants_rewrite:
                 self._records.rewrite(self._commands.entries.values())
+
+    def _try_again(self) -> None:
+        """Does what may have been left undone by a failure."""
+        self._try_again_at = None
+        self._reap()
+        unwatched, self._unwatched = self._unwatched, []
+        for entry in unwatched:
+            self._watch_if_no_child(entry)
 
     def _start_worker_if_due(self) -> None:
         start_at = self._worker.start_at
@@ -111,8 +143,8 @@ class Keeper:
         try:
             self._worker.start(self._commands.entries.values(), store_id=self._store_id)
         except OSError as why:
-            self._log.error("worker cannot be started", error=str(why))
-            self._worker.died()
+            pause = self._worker.not_started() if self._worker.pid is None else None  # else its death comes next
+            self._log.error("worker cannot be started", error=str(why), next_in_seconds=pause)
         else:
             self._log.info("worker started", worker_pid=self._worker.pid, starts=self._worker.starts)
 
@@ -125,8 +157,8 @@ class Keeper:
             if connection and self._watched is not None and self._selector.get_key(self._watched).events != wanted:
                 self._selector.modify(self._watched, wanted, self._on_worker)
             return
+        self._selector.register(connection.fileno(), selectors.EVENT_READ, self._on_worker)
         self._watched = connection.fileno()
-        self._selector.register(self._watched, selectors.EVENT_READ, self._on_worker)
 
     def _on_worker(self) -> None:
         connection = self._worker.connection
@@ -156,17 +188,23 @@ class Keeper:
             return True
         if received is None:
             return False
-        self._handle(*received)
+        try:
+            self._handle(*received)
+        except Exception as why:  # noqa: BLE001 - see _do; and whoever waits for an answer is to get one
+            self._failed(self._handle, why)
+            self._commands.answer_failed(received[0], getattr(why, "errno", None) or errno.EIO)
         return True
 
     def _drain_worker(self) -> None:
         """Does all that a dead worker had asked for: what it sent is done, what it did not send never happened."""
         connection = self._worker.connection
         if connection:
-            with contextlib.suppress(BlockingIOError):
-                while self._receive_one(connection):
-                    pass
-            self._disconnect()
+            try:
+                with contextlib.suppress(BlockingIOError):
+                    while self._receive_one(connection):
+                        pass
+            finally:
+                self._disconnect()
 
     def _disconnect(self) -> None:
         if self._watched is not None:
@@ -213,20 +251,23 @@ class Keeper:
     def _on_signals(self) -> None:
         numbers = self._caught()
         if signal.SIGCHLD in numbers:
-            for pid, status in self._commands.reap():
-                if pid == self._worker.pid:
-                    self._on_worker_death(status)
+            self._do(self._reap)
         for number in sorted(numbers & _PASSED_ON):
             self._worker.signal(number)
         for number in sorted(numbers & _ENDING):
             self._end(signal.Signals(number))
+
+    def _reap(self) -> None:
+        for pid, status in self._commands.reap():
+            if pid == self._worker.pid:
+                self._on_worker_death(status)
 
     def _on_worker_death(self, status: int) -> None:
         self._kill_worker_at = None
         pid = self._worker.pid
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == CANNOT_SERVE and not self._has_served:
             self._exit_code = 1  # it has said why; nothing was started
-        self._drain_worker()
+        self._do(self._drain_worker)
         pause = self._worker.died()
         if not self._shutdown:
             self._log.warning("worker died", worker_pid=pid, next_in_seconds=pause)
@@ -238,7 +279,7 @@ class Keeper:
             return
         self._manager.stopping()
         self._log.info("shutting down", signal=number.name, running=len(self._commands.running))
-        self._shutdown = Shutdown(self._commands, self._worker, grace=self._config.shutdown_grace)
+        self._shutdown = Shutdown(self._commands, self._worker, grace=self._config.shutdown_grace, log=self._log)
 
     # Taking over and being replaced.
 
@@ -248,15 +289,15 @@ class Keeper:
         if entry.is_child:
             return
         try:
-            watch = os.pidfd_open(entry.pid)
-        except ProcessLookupError:
-            watch = None
-        if watch is None or not proc.is_alive(entry.pid, entry.start_ticks):
-            if watch is not None:
-                os.close(watch)
-            self._commands.end_unseen(entry, KEEPER_LOST)
+            watch = _watch_of(entry.pid, entry.start_ticks)
+        except OSError as why:
+            self._unwatched.append(entry)
+            self._failed(_watch_of, why)
             return
-        self._selector.register(watch, selectors.EVENT_READ, self._when_gone(watch, entry))
+        if watch is None:
+            self._commands.end_unseen(entry, KEEPER_LOST)
+        else:
+            self._selector.register(watch, selectors.EVENT_READ, self._when_gone(watch, entry))
 
     def _when_gone(self, watch: int, entry: Entry) -> Callable[[], None]:
         def gone() -> None:
@@ -271,69 +312,40 @@ class Keeper:
             return
         self._log.info("upgrading the keeper", interpreter=interpreter)
         entries = self._commands.entries.values()
-        config = self._config._replace(
-            table=to_memory_file(entries),
-            worker_socket=os.dup(self._worker.connection.fileno()),
-            worker_pid=self._worker.pid,
-            worker=[interpreter, *self._config.worker[1:]],
-        )
-        assert config.table is not None and config.worker_socket is not None  # noqa: PT018 - for the type checker
         kept = [descriptor for entry in entries for descriptor in entry.kept.values()]
+        handed_on: list[int] = []
         try:
+            handed_on.append(to_memory_file(entries))
+            handed_on.append(os.dup(self._worker.connection.fileno()))
+            config = self._config._replace(
+                table=handed_on[0],
+                worker_socket=handed_on[1],
+                worker_pid=self._worker.pid,
+                worker=[interpreter, *self._config.worker[1:]],
+            )
             become_keeper(config, interpreter=interpreter, kept=kept, unhandled=self._caught)
         except OSError as why:
             self._log.warning("upgrade failed, going on", error=str(why))
-            m.close_all([config.table, config.worker_socket])
+            m.close_all(handed_on)
 
 
-def load(config: Config) -> tuple[str, list[Entry], RecordLog]:
-    """Reads the store: its id, its entries, and the log open for more.
+def _watch_of(pid: int, start_ticks: int) -> int | None:
+    """A descriptor that is readable once this very process has ended; None: it has.
 
     Raises:
-        NewerLog: A newer Guyline wrote it.
-        OSError: It cannot be read or written.
+        OSError: There is no room for one.
     """
-    path = Path(config.state_dir, RECORDS)
-    history = RecordLog.load(path)
-    store_id = history.store_id or _new_id()
-    if config.table is None:
-        entries = list(history.entries.values())
-    else:
-        entries = _taken_over(config.table, history.entries, is_child=config.is_upgrade)
-    ends = max([history.ends, *(entry.exit.order for entry in entries if entry.exit)])  # the log may be behind
-    log = RecordLog(path, store_id=store_id, ends=ends)
-    _settle(entries, log, why=AGENT_LOST if config.table is None else KEEPER_LOST)
-    if log.wants_rewrite or config.table is not None:
-        log.rewrite(entries)
-    return store_id, entries, log
-
-
-def _taken_over(table: int, recorded: dict[str, Entry], *, is_child: bool) -> list[Entry]:
-    """The table as it was handed over, with the exits that its owner recorded but could not tell any more."""
-    entries = list(from_memory_file(table))
-    os.close(table)
-    children = set(proc.own_children()) if is_child else set()
-    for entry in entries:
-        entry.is_child = entry.pid in children  # not even after an upgrade, if an earlier keeper was lost
-        for descriptor in entry.kept.values():
-            os.set_inheritable(descriptor, False)
-        if (known := recorded.get(entry.process_id)) and entry.exit is None:
-            entry.exit, entry.errno, entry.failed_part = known.exit, known.errno, known.failed_part
-            entry.pid, entry.start_ticks = known.pid or entry.pid, known.start_ticks or entry.start_ticks
-            entry.started_at = known.started_at or entry.started_at
-    return entries
-
-
-def _settle(entries: list[Entry], log: RecordLog, *, why: str) -> None:
-    """Says of each entry whose fate nobody can tell any more that it is unknown."""
-    for entry in entries:
-        was_lost = why == AGENT_LOST or entry.pid is None
-        if entry.exit is None and entry.errno is None and was_lost:
-            entry.exit = log.append_exit(entry.process_id, Exit(ended_at=time.time(), unknown=why))
-
-
-def _new_id() -> str:
-    return os.urandom(16).hex()
+    try:
+        watch = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    is_alive = False
+    try:
+        is_alive = proc.is_alive(pid, start_ticks)
+    finally:
+        if not is_alive:
+            os.close(watch)
+    return watch if is_alive else None
 
 
 def _catch_signals() -> int:

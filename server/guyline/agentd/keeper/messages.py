@@ -6,6 +6,7 @@ the socket to its end and does what it finds there.
 
 import array
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -23,6 +24,7 @@ FORMAT = 3
 _SEND_BUFFER_BYTES = 4 << 20
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python does not name it
 _IN_MEMORY_FILE = b"\0"
+_NOT_NOW = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 
 
 class MalformedMessage(Exception):
@@ -306,7 +308,9 @@ class Connection:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
             self._sock.sendmsg([data], ancillary)
-        except BlockingIOError:
+        except OSError as why:
+            if why.errno not in _NOT_NOW:
+                raise
             return False
         return True
 

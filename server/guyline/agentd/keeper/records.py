@@ -108,7 +108,7 @@ class RecordLog:
         self.store_id = store_id
         self._ends = ends  # how many there were: their numbers go on, also when the processes are long forgotten
         self.behind = False
-        self._file = self._open()
+        self._file = _open(path)
         self._size = os.fstat(self._file).st_size
         self._rewritten_at = self._size
         if self._size == 0:
@@ -149,23 +149,26 @@ class RecordLog:
         lines = [to_line("store", self.store_id), to_line("ends", self._ends)]
         lines += (to_line("entry", entry.to_json()) for entry in entries)
         try:
-            fresh.write_bytes(b"".join(lines))
-            fresh.chmod(0o600)
-            fresh.replace(self.path)
+            fresh.unlink(missing_ok=True)
+            file = _open(fresh)
         except OSError:
             self.behind = True
             return
+        try:
+            with os.fdopen(file, "wb", closefd=False) as writing:
+                writing.writelines(lines)
+            fresh.replace(self.path)
+        except OSError:
+            os.close(file)
+            self.behind = True
+            return
         self.close()
-        self._file = self._open()
+        self._file = file  # not opened anew: that could fail, and leave none
         self._size = self._rewritten_at = os.fstat(self._file).st_size
         self.behind = False
 
     def close(self) -> None:
         os.close(self._file)
-
-    def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(self.path, flags, 0o600)
 
     def _append(self, line: bytes) -> None:
         if self.behind:
@@ -176,3 +179,8 @@ class RecordLog:
             written = 0
         self._size += written
         self.behind = written < len(line)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(path, flags, 0o600)

@@ -7,6 +7,7 @@ import time
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.commands import Commands
+from guyline.agentd.keeper.log import KeeperLog
 from guyline.agentd.keeper.table import Entry
 from guyline.agentd.keeper.worker import Worker
 from guyline.agentd.system import proc
@@ -22,7 +23,8 @@ _GIVE_UP_AFTER = 5.0
 class Shutdown:
     """Goes on by ``advance``, which is called after every event and when ``due_at`` has come."""
 
-    def __init__(self, commands: Commands, worker: Worker, *, grace: float) -> None:
+    def __init__(self, commands: Commands, worker: Worker, *, grace: float, log: KeeperLog) -> None:
+        self._log = log
         self._commands = commands
         self._worker = worker
         now = time.monotonic()
@@ -56,11 +58,14 @@ class Shutdown:
         return 1 if now >= self._ends_at + _GIVE_UP_AFTER else None
 
     def _is_any_command_left(self) -> bool:
-        return (
-            bool(set(proc.own_children()) - {self._worker.pid})
-            or self._commands.cgroups.is_anybody_left()
-            or any(map(_is_lost_and_alive, self._commands.running))
-        )
+        try:
+            return (
+                bool(set(proc.own_children()) - {self._worker.pid})
+                or self._commands.cgroups.is_anybody_left()
+                or any(map(_is_lost_and_alive, self._commands.running))
+            )
+        except OSError:  # no descriptor is to be had just now: the next look will tell
+            return True
 
     def _send_all(self, number: signal.Signals) -> None:
         for entry in self._commands.running:
@@ -68,7 +73,12 @@ class Shutdown:
         if number == signal.SIGKILL:
             self._commands.cgroups.kill()  # also what forks faster than it can be listed
         groups = {entry.pid for entry in self._commands.running}
-        for pid, stat in self._below().items():
+        try:
+            others = self._below()
+        except OSError as why:  # the groups have got it; the others are looked for again for SIGKILL
+            self._log.warning("some processes cannot be looked for", error=str(why))
+            return
+        for pid, stat in others.items():
             if stat.group not in groups:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)

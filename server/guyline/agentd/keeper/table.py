@@ -97,12 +97,20 @@ class Entry:
 
 
 def to_memory_file(entries: Iterable[Entry]) -> int:
-    """Writes the entries into a memory file, which holds any number of them, and returns its descriptor."""
+    """Writes the entries into a memory file, which holds any number of them, and returns its descriptor.
+
+    Raises:
+        OSError: There is no room for one.
+    """
     descriptor = os.memfd_create("guyline-table")
-    with os.fdopen(os.dup(descriptor), "w") as file:
-        for entry in entries:
-            json.dump(entry.to_json(), file, separators=(",", ":"))
-            file.write("\n")
+    try:
+        with os.fdopen(descriptor, "w", closefd=False) as file:
+            for entry in entries:
+                json.dump(entry.to_json(), file, separators=(",", ":"))
+                file.write("\n")
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterable
@@ -53,8 +54,28 @@ class Worker:
         """Spawns a worker and hands it everything.
 
         Raises:
-            OSError: It could not be spawned.
+            OSError: It could not be spawned or, if there is a ``pid``, not be handed everything: that one dies.
         """
+        handed_over = list(entries)
+        table = to_memory_file(handed_over)
+        try:
+            self._begin()
+            self._hand_over(handed_over, table, store_id)
+        except ConnectionError:
+            pass  # it died already; reaping it will tell
+        except OSError:
+            self.signal(signal.SIGKILL)  # if it was spawned: half of what is kept would be taken for all of it
+            raise
+        finally:
+            os.close(table)
+
+    def not_started(self) -> float:
+        """Notes that none could be; returns the seconds until it is tried again."""
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self.start_at = time.monotonic() + self._pause
+        return self._pause
+
+    def _begin(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self.pid = self._spawn(theirs)
@@ -66,7 +87,6 @@ class Worker:
         self.starts += 1
         self._born, self.start_at = time.monotonic(), None
         self.connection = m.Connection(ours)
-        self._hand_over(list(entries), store_id)
 
     def tell(self, message: m.Message) -> None:
         """Sends, if there is a worker; its successor learns everything from the table.
@@ -102,21 +122,15 @@ class Worker:
         env = {**os.environ, **GRPC_ENVIRONMENT}
         return self._spawner.spawn(argv[0], argv, env, descriptors={1: 1, 2: 2, **its_own})
 
-    def _hand_over(self, entries: list[Entry], store_id: str) -> None:
+    def _hand_over(self, entries: list[Entry], table: int, store_id: str) -> None:
         assert self.connection
         config = self._config._replace(table=None, worker_socket=None, worker_pid=None)
-        table = to_memory_file(entries)
-        try:
-            cgroups = self._cgroups
-            welcome = m.Welcome(
-                store_id, self.starts, config.to_json(), cgroups.folder, cgroups.why_none, cgroups.why_no_limits
-            )
-            self.connection.send(welcome, [table])
-            for entry in entries:
-                if entry.kept:
-                    self.connection.send(m.Descriptors(entry.process_id, list(entry.kept)), list(entry.kept.values()))
-            self.connection.send(m.HandedOver())
-        except ConnectionError:
-            pass  # it died already; reaping it will tell
-        finally:
-            os.close(table)
+        cgroups = self._cgroups
+        welcome = m.Welcome(
+            store_id, self.starts, config.to_json(), cgroups.folder, cgroups.why_none, cgroups.why_no_limits
+        )
+        self.connection.send(welcome, [table])
+        for entry in entries:
+            if entry.kept:
+                self.connection.send(m.Descriptors(entry.process_id, list(entry.kept)), list(entry.kept.values()))
+        self.connection.send(m.HandedOver())
