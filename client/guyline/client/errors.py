@@ -250,6 +250,12 @@ class RightMissing(GuylineError):
     default_reason = "RIGHT_MISSING"
 
 
+class SignalNotPermitted(RightMissing):
+    """The process has become another user (as ``sudo`` does), whom the agent may not signal. It goes on."""
+
+    default_reason = "SIGNAL_NOT_PERMITTED"
+
+
 class Unsupported(GuylineError):
     """The agent at the address does not have this call."""
 
@@ -324,6 +330,7 @@ REASONS: Mapping[str, type[GuylineError]] = {
         ProcessNotRunning,
         ProcessRunning,
         RequestTooLarge,
+        SignalNotPermitted,
         StartCanceled,
         SystemExhausted,
         TooManyCalls,

@@ -295,6 +295,7 @@ class AsyncProcess:
 
         Raises:
             WrongState: It has ended, and nobody is left in the scope.
+            SignalNotPermitted: It has become another user, whom the agent may not signal.
             NotFound: It is not known any more.
         """
         request = pb.SignalRequest(process_id=self.id, signal=number, scope=pb.SignalScope.ValueType(scope))
@@ -320,6 +321,7 @@ class AsyncProcess:
             wait: Seconds to wait until everybody is gone, up to 600. None: do not.
 
         Raises:
+            SignalNotPermitted: It has become another user, whom the agent may not signal.
             ProcessNotFound: It is not known any more.
         """
         canceled = await cancel(

@@ -10,6 +10,7 @@ from guyline.errors import (
     InvalidInput,
     NotFound,
     OutOfRange,
+    RightMissing,
     TimedOut,
     Unavailable,
     Violation,
@@ -36,6 +37,19 @@ class ProcessNotRunning(WrongState):
 
     def __init__(self, process_id: str) -> None:
         super().__init__(f"process {process_id!r} has ended, and no descendant is left", process_id=process_id)
+
+
+class SignalNotPermitted(RightMissing):
+    """The command, or whoever of it is left, has become another user, whom the agent may not signal."""
+
+    reason = "SIGNAL_NOT_PERMITTED"
+
+    def __init__(self, process_id: str, number: int) -> None:
+        super().__init__(
+            f"the agent may not send signal {number} to process {process_id!r}: it runs as another user",
+            process_id=process_id,
+            signal=str(number),
+        )
 
 
 class CommandNotRunnable(WrongState):

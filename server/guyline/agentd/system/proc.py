@@ -17,13 +17,19 @@ class Stat(NamedTuple):
     """The fields of ``/proc/PID/stat`` that are of use here."""
 
     name: str
-    state: str  # "Z": has ended and is not reaped yet
+    state: str  # of its first thread; "Z": that has ended
     parent: int
     group: int
     session: int
+    threads: int  # those that have ended and are not waited for count as well
     start_ticks: int  # clock ticks since boot: with the pid it names a process for good
     cpu_ticks: int  # in user mode and in the kernel
     resident_pages: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended. Its first thread may have, alone, as by ``pthread_exit``."""
+        return self.state not in {"Z", "X"} or self.threads > 1
 
 
 def stat_of(pid: int) -> Stat | None:
@@ -40,6 +46,7 @@ def stat_of(pid: int) -> Stat | None:
         parent=int(fields[1]),
         group=int(fields[2]),
         session=int(fields[3]),
+        threads=int(fields[17]),
         start_ticks=int(fields[19]),
         cpu_ticks=int(fields[11]) + int(fields[12]),
         resident_pages=int(fields[21]),
@@ -63,7 +70,7 @@ def ticks_since_boot() -> int:
 def is_alive(pid: int, start_ticks: int) -> bool:
     """Whether exactly this process, and not a later one with its number, exists and has not ended."""
     stat = stat_of(pid)
-    return stat is not None and stat.start_ticks == start_ticks and stat.state not in {"Z", "X"}
+    return stat is not None and stat.start_ticks == start_ticks and stat.is_alive
 
 
 def all_processes() -> dict[int, Stat]:

@@ -124,6 +124,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """At the offset other bytes were accepted, of another writer; `next_offset` says where to go on.
     ALREADY_EXISTS.
     """
+    REASON_SIGNAL_NOT_PERMITTED: _Reason.ValueType  # 36
+    """The process has become another user (as `sudo` does), whom the agent may not signal; `signal`
+    is the number. PERMISSION_DENIED.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed. Programs decide by this; the code is for those that cannot read details."""
@@ -223,6 +227,10 @@ FAILED_PRECONDITION.
 REASON_INPUT_CONFLICT: Reason.ValueType  # 35
 """At the offset other bytes were accepted, of another writer; `next_offset` says where to go on.
 ALREADY_EXISTS.
+"""
+REASON_SIGNAL_NOT_PERMITTED: Reason.ValueType  # 36
+"""The process has become another user (as `sudo` does), whom the agent may not signal; `signal`
+is the number. PERMISSION_DENIED.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from guyline.agentd.keeper.client import KeeperGone
 from guyline.agentd.process.ending.census import CensusTaker
-from guyline.agentd.process.errors import KeeperLost, ProcessNotRunning
+from guyline.agentd.process.errors import KeeperLost, ProcessNotRunning, SignalNotPermitted
 from guyline.agentd.process.process import Ladder, Process
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system import proc
@@ -19,7 +19,10 @@ from guyline.agentd.system.cgroup import Cgroup
 
 _LOOKS = 5
 """How often a cgroup in which somebody is being born is looked at again."""
-_NEXT_STEP = {signal.SIGINT: signal.SIGTERM, signal.SIGTERM: signal.SIGKILL}
+_NEXT_STEP: dict[int, int] = {signal.SIGINT: signal.SIGTERM, signal.SIGTERM: signal.SIGKILL}
+_SHORTEST_PAUSE = 0.1
+"""Seconds until a ladder goes on that the system had no room for; twice as long each time."""
+_LONGEST_PAUSE = 2.0
 
 
 class GroupSignaller(Protocol):
@@ -61,22 +64,30 @@ class Signals:
 
         Raises:
             ProcessNotRunning: Nobody is left.
+            SignalNotPermitted: Whoever is left is somebody whom the agent may not signal.
             KeeperLost: The keeper died while it was asked.
+            OSError: The system has no room for it now; some may have been reached.
         """
         try:
             failure = await self._keeper.signal(process.process_id, number, cause)
         except KeeperGone as why:
             raise KeeperLost from why
         is_leader_gone = failure == errno.ESRCH
-        reached = not is_leader_gone
+        reached = failure not in {errno.ESRCH, errno.EPERM}
+        refused = [process.pid or 0] if failure == errno.EPERM else []  # of a group, nobody may be signalled then
         if is_leader_gone or to_all:
             for member in await self.members(process, to_all=to_all):
                 if is_leader_gone or not member.in_group:
-                    reached |= _signal_exactly(member.who, number)
-        if to_all and number == signal.SIGKILL:
-            self._kill_cgroup(process)
+                    try:
+                        reached |= _signal_exactly(member.who, number)
+                    except PermissionError:
+                        refused.append(member.who.pid)
+        if to_all and number == signal.SIGKILL and self._kill_cgroup(process):
+            reached, refused = reached or bool(refused), []  # that asks nobody for a permission
+        if refused:
+            process.log.warning("some may not be signalled", signal=number, to_all=to_all, cause=cause, pids=refused)
         if not reached:
-            raise ProcessNotRunning(process.process_id)
+            raise SignalNotPermitted(process.process_id, number) if refused else ProcessNotRunning(process.process_id)
         process.log.info("signal sent", signal=number, to_all=to_all, cause=cause)
 
     async def end(
@@ -91,11 +102,18 @@ class Signals:
     ) -> list[Survivor]:
         """Signals, begins the ladder if there is a ``grace``, and waits if told to; returns who is alive then.
 
-        Raises as ``send``.
+        Raises as ``send``. If the system has no room for the signal now, the ladder begins with it.
         """
-        await self.send(process, number, to_all=to_all, cause=cause)
-        if grace is not None:
-            self.climb(process, after=number, to_all=to_all, grace=grace, cause=cause)
+        try:
+            await self.send(process, number, to_all=to_all, cause=cause)
+        except OSError as why:
+            if grace is None:
+                raise
+            process.log.warning("a signal cannot be sent to all now", signal=number, problem=str(why))
+            self._begin(process, Ladder(number, to_all, grace, _boot_time(), cause))
+        else:
+            if grace is not None and number != signal.SIGKILL:
+                self._begin(process, Ladder(_after(number), to_all, grace, _boot_time() + grace, cause))
         if wait is None:
             return []
         return await self.wait_until_gone(process, to_all=to_all, at_most=wait)
@@ -110,7 +128,7 @@ class Signals:
         return [
             Member(Survivor(pid, stat.name, stat.start_ticks), in_group=stat.group == process.pid)
             for pid, stat in found.items()
-            if stat.state not in {"Z", "X"}
+            if stat.is_alive
         ]
 
     async def wait_until_gone(self, process: Process, *, to_all: bool, at_most: float) -> list[Survivor]:
@@ -123,26 +141,9 @@ class Signals:
                     await process.wait()  # what it printed last is then in the journal
         return [member.who for member in await self.members(process, to_all=to_all)]
 
-    def climb(self, process: Process, *, after: int, to_all: bool, grace: float, cause: str) -> None:
-        """Starts the ladder above the signal ``after``, a step each ``grace`` seconds. Survives the worker.
-
-        Of two ladders the one that comes to SIGKILL first is climbed, and reaches all whom either was to reach.
-        """
-        if after == signal.SIGKILL:
-            return
-        step = _NEXT_STEP.get(signal.Signals(after), signal.SIGTERM)
-        ladder = Ladder(step, to_all, grace, _boot_time() + grace, cause)
-        present = process.note.ladder
-        if present:
-            first = min(present, ladder, key=_kills_at)
-            ladder = replace(first, to_all=present.to_all or to_all)
-        if ladder != present:
-            process.change_note(ladder=ladder)
-            self.resume_ladder(process)
-
     def will_be_killed(self, process: Process, *, within: float) -> bool:
         """Whether a ladder is about to kill all of it: it needs no further asking."""
-        ladder = process.note.ladder
+        ladder = process.note.ladder if process.process_id in self._climbing else None
         return bool(
             ladder and ladder.to_all and ladder.signal == signal.SIGKILL and ladder.next_at <= _boot_time() + within
         )
@@ -156,21 +157,44 @@ class Signals:
             self._climbing[process.process_id] = climbing
             climbing.add_done_callback(lambda task: self._has_climbed(process.process_id, task))
 
+    def _begin(self, process: Process, ladder: Ladder) -> None:
+        """Starts a ladder. It survives the worker.
+
+        Of two ladders the one that comes to SIGKILL first is climbed, and reaches all whom either was to reach.
+        """
+        present = process.note.ladder
+        if present:
+            first = min(present, ladder, key=_kills_at)
+            ladder = replace(first, to_all=present.to_all or ladder.to_all)
+        if ladder != present:
+            process.change_note(ladder=ladder)
+        if ladder != present or process.process_id not in self._climbing:
+            self.resume_ladder(process)
+
     def _has_climbed(self, process_id: str, task: "asyncio.Task[None]") -> None:
         if self._climbing.get(process_id) is task:
             del self._climbing[process_id]
 
     async def _climb(self, process: Process) -> None:
+        pause = _SHORTEST_PAUSE
         while ladder := process.note.ladder:
-            left = max(0.0, ladder.next_at - _boot_time())
-            if not await self.wait_until_gone(process, to_all=ladder.to_all, at_most=left):
-                break
-            with contextlib.suppress(ProcessNotRunning):
+            try:
+                await self._step(process, ladder)
+                pause = _SHORTEST_PAUSE
+            except OSError as why:  # descriptors or memory, most likely: what was promised holds once there are some
+                process.log.warning("a ladder cannot go on now", signal=ladder.signal, problem=str(why))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _step(self, process: Process, ladder: Ladder) -> None:
+        left = max(0.0, ladder.next_at - _boot_time())
+        if await self.wait_until_gone(process, to_all=ladder.to_all, at_most=left):
+            with contextlib.suppress(ProcessNotRunning, SignalNotPermitted):
                 await self.send(process, ladder.signal, to_all=ladder.to_all, cause=ladder.cause)
-            if ladder.signal == signal.SIGKILL:
-                break
-            step = _NEXT_STEP[signal.Signals(ladder.signal)]
-            process.change_note(ladder=replace(ladder, signal=step, next_at=_boot_time() + ladder.grace))
+            if ladder.signal != signal.SIGKILL:
+                step, next_at = _after(ladder.signal), _boot_time() + ladder.grace
+                process.change_note(ladder=replace(ladder, signal=step, next_at=next_at))
+                return
         process.change_note(ladder=None)
 
     async def _by_number(self, process: Process, *, to_all: bool) -> dict[int, proc.Stat]:
@@ -181,20 +205,29 @@ class Signals:
         census = await self.census.take()
         return census.led_by(pid, process.start_ticks, with_session=to_all)
 
-    def _kill_cgroup(self, process: Process) -> None:
-        """Reaches also what forks faster than it can be listed."""
-        if cgroup := self._keeper.cgroup_of(process.process_id):
-            try:
-                cgroup.kill()
-            except OSError as why:
-                process.log.warning("a cgroup cannot be killed as a whole", problem=str(why))
+    def _kill_cgroup(self, process: Process) -> bool:
+        """Reaches also what forks faster than it can be listed. Returns whether it reached all that is in it."""
+        cgroup = self._keeper.cgroup_of(process.process_id)
+        if cgroup is None:
+            return False
+        try:
+            cgroup.kill()
+        except OSError as why:
+            process.log.warning("a cgroup cannot be killed as a whole", problem=str(why))
+            return False
+        return True
+
+
+def _after(number: int) -> int:
+    """The ladder's next step."""
+    return _NEXT_STEP.get(number, signal.SIGTERM)
 
 
 def _kills_at(ladder: Ladder) -> float:
     steps = 0
-    number = signal.Signals(ladder.signal)
-    while number in _NEXT_STEP:
-        number = _NEXT_STEP[number]
+    number = ladder.signal
+    while number != signal.SIGKILL:
+        number = _after(number)
         steps += 1
     return ladder.next_at + steps * ladder.grace
 
@@ -212,7 +245,11 @@ def _living_in(cgroup: Cgroup) -> dict[int, proc.Stat]:
 
 
 def _signal_exactly(who: Survivor, number: int) -> bool:
-    """Signals this very process, or nobody; returns whether it was there."""
+    """Signals this very process, or nobody; returns whether it was there.
+
+    Raises:
+        OSError: There is no descriptor left for it; a PermissionError, if it is one whom the agent may not signal.
+    """
     try:
         watch = os.pidfd_open(who.pid)
     except ProcessLookupError:

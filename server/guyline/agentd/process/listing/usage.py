@@ -47,7 +47,7 @@ class UsageReader:
             for pid in cgroup.members() - found.keys():
                 if stat := census.stat_of(pid) or proc.stat_of(pid):
                     found[pid] = stat
-        return [stat for stat in found.values() if stat.state not in {"Z", "X"}]
+        return [stat for stat in found.values() if stat.is_alive]
 
 
 def _sum(members: list[proc.Stat]) -> Usage:

@@ -2990,6 +2990,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         Errors:
         - NOT_FOUND: no such process, or another chat's.
         - FAILED_PRECONDITION: it has ended, and no descendant is left in the scope.
+        - PERMISSION_DENIED: whoever is left in the scope is another user, whom the agent may not signal
+          (SIGNAL_NOT_PERMITTED). Where it may signal some, it does, and that is no error.
 
         Since 0.1.
         """
@@ -3143,6 +3145,7 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         Errors:
         - NOT_FOUND: no such process, or another chat's. (An unknown key is no error.)
         - FAILED_PRECONDITION: the key is too old to say whether it was used (KEY_EXPIRED).
+        - PERMISSION_DENIED: as for Signal (SIGNAL_NOT_PERMITTED).
 
         Since 0.1.
         """

@@ -301,6 +301,12 @@ class Reason(betterproto2.Enum):
     ALREADY_EXISTS.
     """
 
+    SIGNAL_NOT_PERMITTED = 36
+    """
+    The process has become another user (as `sudo` does), whom the agent may not signal; `signal`
+    is the number. PERMISSION_DENIED.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -340,6 +346,7 @@ class Reason(betterproto2.Enum):
             33: "REASON_PRIVILEGE_MISSING",
             34: "REASON_SECRETS_LOST",
             35: "REASON_INPUT_CONFLICT",
+            36: "REASON_SIGNAL_NOT_PERMITTED",
         }
 
     @classmethod
@@ -381,4 +388,5 @@ class Reason(betterproto2.Enum):
             "REASON_PRIVILEGE_MISSING": 33,
             "REASON_SECRETS_LOST": 34,
             "REASON_INPUT_CONFLICT": 35,
+            "REASON_SIGNAL_NOT_PERMITTED": 36,
         }
