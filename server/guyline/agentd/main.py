@@ -23,6 +23,7 @@ from guyline.agentd.journal.journals import MAX_OPEN_AT_REST, Journals
 from guyline.agentd.keeper.client import KeeperClient
 from guyline.agentd.keeper.table import Exit
 from guyline.agentd.keeper.worker import CANNOT_SERVE, GRPC_ENVIRONMENT, SETTINGS, SOCKET
+from guyline.agentd.process.ending.lookout import Lookout
 from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.processes import Bounds, Processes
@@ -35,6 +36,7 @@ from guyline.agentd.process.starting.priority import Priority
 from guyline.agentd.process.starting.starter import Starter
 from guyline.agentd.process.starting.users import Users
 from guyline.agentd.process.streams.channels import MAX_KEPT
+from guyline.agentd.process.streams.viewing import Views
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.process.waiting.presence import Presence
 from guyline.agentd.process.waiting.waits import Waits
@@ -97,6 +99,8 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
         lookup = Lookup(timeout=settings.lookup_timeout, default_directory=settings.directory, home=Path.home())
         stack.enter_context(lookup)
         waits = stack.enter_context(Waits(stack.enter_context(Presence(home=Path.home()))))
+        views = stack.enter_context(Views())
+        lookout = stack.enter_context(Lookout())
         tasks = await stack.enter_async_context(Tasks())
         observation = Observation(
             metrics_address=settings.metrics_address, environment=own_env, service_name="guyline-agent"
@@ -119,6 +123,7 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
                 keep_secrets=journals.keep_secrets,
             ),
             keys=_keys(settings),
+            lookout=lookout,
             bounds=_bounds(settings),
             tasks=tasks,
             metrics=ProcessMetrics(observation.metrics),
@@ -132,7 +137,9 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
         tasks.start(_sweep(processes), name="sweep")
         _on_signals(worker.stopping)
         observation.metrics.gauge("processes_running", "commands that run", lambda: len(processes.running))
-        server = _server(settings, keeper, journals, processes, waits, observers=observation.observers)
+        server = _server(
+            settings, keeper, journals, processes, waits=waits, views=views, observers=observation.observers
+        )
         await stack.enter_async_context(server)
         gc.freeze()  # what is there now stays: no collection needs to look at it
         keeper.ready()
@@ -147,8 +154,9 @@ def _server(
     keeper: KeeperClient,
     journals: Journals,
     processes: Processes,
-    waits: Waits,
     *,
+    waits: Waits,
+    views: Views,
     observers: Sequence[CallObserver],
 ) -> RpcServer:
     tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
@@ -167,6 +175,7 @@ def _server(
     service = ProcessService(
         processes,
         waits=waits,
+        views=views,
         instance_id=keeper.instance_id,
         defaults=OutputDefaults(kept_bytes=settings.journal_bytes, most_kept_bytes=settings.journal_quota_bytes),
         incarnation=os.urandom(16),

@@ -12,6 +12,7 @@ from typing import cast
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper import table
 from guyline.agentd.process.clock import Clock
+from guyline.agentd.process.ending.lookout import Lookout
 from guyline.agentd.process.faults import no_fault
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Process
@@ -182,7 +183,7 @@ class SimulatedStarter:
 class World:
     """All of it, and the words that the stories need."""
 
-    def __init__(self, folder: Path, tasks: Tasks) -> None:
+    def __init__(self, folder: Path, tasks: Tasks, lookout: Lookout) -> None:
         self.time = Time()
         self.keeper = SimulatedKeeper(self.time)
         self.starter = SimulatedStarter(self.keeper, self.time)
@@ -190,6 +191,7 @@ class World:
         self.horizon = 0.0
         self._folder = folder
         self._tasks = tasks
+        self._lookout = lookout
         self.open()
 
     def open(self) -> None:
@@ -207,6 +209,7 @@ class World:
             journals=self.journals,
             starter=cast("Starter", self.starter),
             keys=self.keys,
+            lookout=self._lookout,
             bounds=Bounds(
                 max_processes=1000,
                 max_ended=self.most,
@@ -265,9 +268,10 @@ class World:
 @asynccontextmanager
 async def simulated(folder: Path) -> AsyncIterator[World]:
     """A world for the length of the block."""
-    async with Tasks() as tasks:
-        world = World(folder, tasks)
-        try:
-            yield world
-        finally:
-            world.close()
+    with Lookout() as lookout:
+        async with Tasks() as tasks:
+            world = World(folder, tasks, lookout)
+            try:
+                yield world
+            finally:
+                world.close()

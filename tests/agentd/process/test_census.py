@@ -3,12 +3,13 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from guyline.agentd.process.ending.census import Census, CensusTaker
+from guyline.agentd.process.ending.lookout import Lookout
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system import proc
 from tests.support.clock import DEADLINE
@@ -41,11 +42,18 @@ async def _begun(look: Look, times: int) -> None:
 
 
 @asynccontextmanager
+async def taker_with(look: Callable[[], dict[int, proc.Stat]]) -> AsyncIterator[CensusTaker]:
+    """One that looks in this way."""
+    with Lookout(look=look) as lookout:
+        async with Tasks() as tasks:
+            yield CensusTaker(tasks=tasks, lookout=lookout)
+
+
+@asynccontextmanager
 async def one_under_way() -> AsyncIterator[tuple[Look, CensusTaker, "asyncio.Task[Census]"]]:
     """A taker whose first census has begun, and who waits for it."""
     look = Look()
-    async with Tasks() as tasks:
-        taker = CensusTaker(tasks=tasks, look=look)
+    async with taker_with(look) as taker:
         first = asyncio.create_task(taker.take())
         await _begun(look, 1)
         yield look, taker, first
@@ -53,8 +61,8 @@ async def one_under_way() -> AsyncIterator[tuple[Look, CensusTaker, "asyncio.Tas
 
 async def test_a_census_knows_groups_and_sessions() -> None:
     """As the kernel says, of this process for one."""
-    async with Tasks() as tasks:
-        census = await CensusTaker(tasks=tasks).take()
+    async with taker_with(proc.all_processes) as taker:
+        census = await taker.take()
 
     me = census.stat_of(os.getpid())
     assert me is not None
@@ -91,8 +99,7 @@ async def test_one_that_has_begun_is_not_given_to_who_asks_then() -> None:
 async def test_a_caller_that_gives_up_leaves_it_to_the_others() -> None:
     """Cancelling is safe."""
     look = Look()
-    async with Tasks() as tasks:
-        taker = CensusTaker(tasks=tasks, look=look)
+    async with taker_with(look) as taker:
         gives_up, stays = asyncio.create_task(taker.take()), asyncio.create_task(taker.take())
         await _begun(look, 1)
         gives_up.cancel()
@@ -104,8 +111,7 @@ async def test_a_caller_that_gives_up_leaves_it_to_the_others() -> None:
 async def test_a_failure_reaches_who_asked_and_the_next_is_taken_anew() -> None:
     """No descriptor was left for a moment, for example."""
     look = Look(OSError("for a moment"))
-    async with Tasks() as tasks:
-        taker = CensusTaker(tasks=tasks, look=look)
+    async with taker_with(look) as taker:
         look.let_go(2)
         for _ in range(2):
             with pytest.raises(OSError, match="for a moment"):
@@ -117,8 +123,8 @@ async def test_a_failure_reaches_who_asked_and_the_next_is_taken_anew() -> None:
 async def test_who_still_waits_when_its_owner_ends_is_told() -> None:
     """Nobody waits for ever."""
     look = Look()
-    async with Tasks() as tasks:
-        waits = asyncio.create_task(CensusTaker(tasks=tasks, look=look).take())
+    async with taker_with(look) as taker:
+        waits = asyncio.create_task(taker.take())
         await _begun(look, 1)
         look.let_go()
     with pytest.raises(asyncio.CancelledError):

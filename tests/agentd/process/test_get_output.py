@@ -1,6 +1,9 @@
 """GetOutput shows what a process printed as a person or a model wants to see it, and may wait for it."""
 
 import asyncio
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from guyline.agent.v1.process_service_pb2 import (
     GetOutputRequest,
     GetOutputResponse,
     OutputView,
+    ProcessServiceCancelRequest,
 )
 from guyline.agentd.process.service.process_service import ProcessService
 from guyline.rpc.waiting import does_only_wait
@@ -350,3 +354,21 @@ async def test_output_of_another_chat_does_not_exist(shared_agent: RunningAgent)
 def test_whoever_waits_holds_no_upgrade_up(call: Callable[..., object]) -> None:
     """Nothing is lost by a wait that is cut; the next worker goes on with it."""
     assert does_only_wait(call)
+
+
+async def test_views_that_take_long_keep_nobody_from_ending_processes(agent: RunningAgent) -> None:
+    """They shared their threads with the search for whom to end, and a dozen of them kept a runaway alive."""
+    usual_threads = min(32, (os.cpu_count() or 1) + 4)
+    over = await run(agent, [sys.executable, "-c", "print(end='\\x1b[Ax' * 200_000)"])
+    async with started(agent, ["sleep", "60"]) as start:
+        looks = [asyncio.ensure_future(look(agent, over.process_id)) for _ in range(2 * usual_threads)]
+        await asyncio.wait(looks, return_when=asyncio.FIRST_COMPLETED)
+        request = ProcessServiceCancelRequest(process_id=start.process_id, wait=seconds(DEADLINE))
+        answer = await agent.processes.Cancel(request)
+        seen = sum(each.done() for each in looks)
+        for each in looks:
+            each.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
+    assert answer.process.exit.signal == signal.SIGTERM
+    assert seen <= usual_threads

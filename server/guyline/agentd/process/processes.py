@@ -15,6 +15,7 @@ from guyline.agentd.process.assembly import Assembler, DescriptorKeeper
 from guyline.agentd.process.clock import Clock
 from guyline.agentd.process.ending.canceling import Canceling
 from guyline.agentd.process.ending.limits import Limits, Timers
+from guyline.agentd.process.ending.lookout import Lookout
 from guyline.agentd.process.ending.retention import Retention
 from guyline.agentd.process.ending.signals import Signals
 from guyline.agentd.process.errors import KeeperLost, ProcessNotFound, ProcessRunning
@@ -103,6 +104,7 @@ class Processes:
         journals: Journals,
         starter: Starter,
         keys: Keys,
+        lookout: Lookout,
         bounds: Bounds,
         tasks: Tasks,
         metrics: ProcessMetrics,
@@ -128,7 +130,7 @@ class Processes:
         self._room = Room(most=bounds.max_processes, most_of_a_chat=bounds.max_chat_processes)
         self._is_closing = False
         self._sequence = itertools.count(1)
-        self.signals = Signals(keeper=keeper, boot_id=boot_id, tasks=tasks)
+        self.signals = Signals(keeper=keeper, lookout=lookout, boot_id=boot_id, tasks=tasks)
         self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock.wall, timers=timers, reach=reach)
         self.usage = UsageReader(self.signals.census, cgroup_of=keeper.cgroup_of)
         self.canceling = Canceling(

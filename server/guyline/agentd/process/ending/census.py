@@ -1,8 +1,8 @@
 """Who is in which process group and session: read from the kernel once for all who ask at the same time."""
 
 import asyncio
-from collections.abc import Callable
 
+from guyline.agentd.process.ending.lookout import Lookout
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system import proc
 
@@ -47,9 +47,9 @@ class CensusTaker:
     Each takes some 20 µs for every process of the machine, so a thousand who ask share one.
     """
 
-    def __init__(self, *, tasks: Tasks, look: Callable[[], dict[int, proc.Stat]] = proc.all_processes) -> None:
+    def __init__(self, *, tasks: Tasks, lookout: Lookout) -> None:
         self._tasks = tasks
-        self._look = look
+        self._lookout = lookout
         self._looking: asyncio.Task[Census] | None = None
         self._waiting: asyncio.Task[Census] | None = None  # until the one before is done; who asks now gets this one
 
@@ -69,6 +69,6 @@ class CensusTaker:
             await asyncio.wait({before})
         self._looking, self._waiting = self._waiting, None
         try:
-            return Census(await asyncio.to_thread(self._look))
+            return Census(await self._lookout.everybody())
         finally:
             self._looking = None

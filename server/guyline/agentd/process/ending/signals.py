@@ -11,14 +11,13 @@ from typing import Protocol
 
 from guyline.agentd.keeper.client import KeeperGone
 from guyline.agentd.process.ending.census import CensusTaker
+from guyline.agentd.process.ending.lookout import Lookout
 from guyline.agentd.process.errors import KeeperLost, ProcessNotRunning, SignalNotPermitted
 from guyline.agentd.process.process import Ladder, Process
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system import proc
 from guyline.agentd.system.cgroup import Cgroup
 
-_LOOKS = 5
-"""How often a cgroup in which somebody is being born is looked at again."""
 _NEXT_STEP: dict[int, int] = {signal.SIGINT: signal.SIGTERM, signal.SIGTERM: signal.SIGKILL}
 _SHORTEST_PAUSE = 0.1
 """Seconds until a ladder goes on that the system had no room for; twice as long each time."""
@@ -52,12 +51,13 @@ class Member:
 class Signals:
     """Sends signals, climbs ladders, and waits for the end of whole groups."""
 
-    def __init__(self, *, keeper: GroupSignaller, boot_id: str, tasks: Tasks) -> None:
+    def __init__(self, *, keeper: GroupSignaller, lookout: Lookout, boot_id: str, tasks: Tasks) -> None:
         self._keeper = keeper
+        self._lookout = lookout
         self._boot_id = boot_id
         self._tasks = tasks
         self._climbing: dict[str, asyncio.Task[None]] = {}
-        self.census = CensusTaker(tasks=tasks)
+        self.census = CensusTaker(tasks=tasks, lookout=lookout)
 
     async def send(self, process: Process, number: int, *, to_all: bool, cause: str = "caller") -> None:
         """Signals the command's group; with ``to_all`` its whole session and cgroup.
@@ -124,7 +124,7 @@ class Signals:
             return []
         found = await self._by_number(process, to_all=to_all)
         if to_all and (cgroup := self._keeper.cgroup_of(process.process_id)):
-            found |= await asyncio.to_thread(_living_in, cgroup)
+            found |= await self._lookout.living_in(cgroup)
         return [
             Member(Survivor(pid, stat.name, stat.start_ticks), in_group=stat.group == process.pid)
             for pid, stat in found.items()
@@ -230,18 +230,6 @@ def _kills_at(ladder: Ladder) -> float:
         number = _after(number)
         steps += 1
     return ladder.next_at + steps * ladder.grace
-
-
-def _living_in(cgroup: Cgroup) -> dict[int, proc.Stat]:
-    """Who is in it both before and after being looked at: no number can have become a stranger's in between."""
-    stats: dict[int, proc.Stat] = {}
-    now: set[int] = set()
-    for _ in range(_LOOKS):
-        stats = {pid: stat for pid in cgroup.members() if (stat := proc.stat_of(pid))}
-        now = cgroup.members()
-        if now <= stats.keys():
-            break
-    return {pid: stat for pid, stat in stats.items() if pid in now}
 
 
 def _signal_exactly(who: Survivor, number: int) -> bool:

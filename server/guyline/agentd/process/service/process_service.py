@@ -20,6 +20,7 @@ from guyline.agentd.process.service.lists import ListCalls
 from guyline.agentd.process.service.views import ViewCalls
 from guyline.agentd.process.service.waits import WaitCalls
 from guyline.agentd.process.streams.follow import Batch, Follower
+from guyline.agentd.process.streams.viewing import Views
 from guyline.agentd.process.waiting.waits import Waits
 from guyline.daemon.logging import bind_to_call
 from guyline.rpc.caller import Context, caller_of
@@ -49,19 +50,27 @@ class ProcessService(ProcessServiceServicer):
     Args:
         processes: The domain.
         waits: How it is waited for.
+        views: How its output is looked at.
         instance_id: The keeper's life, for callers that must tell a restarted agent from the one they knew.
         defaults: How much output is kept.
         incarnation: 16 bytes that name this worker, to which the cursors of Watch belong.
     """
 
     def __init__(
-        self, processes: Processes, *, waits: Waits, instance_id: str, defaults: OutputDefaults, incarnation: bytes
+        self,
+        processes: Processes,
+        *,
+        waits: Waits,
+        views: Views,
+        instance_id: str,
+        defaults: OutputDefaults,
+        incarnation: bytes,
     ) -> None:
         self._processes = processes
         self._instance_id = instance_id
         self._defaults = defaults
         self._lists = ListCalls(processes, incarnation=incarnation)
-        self._views = ViewCalls(processes)
+        self._views = ViewCalls(processes, views)
         self._waits = WaitCalls(processes, waits)
         self._inputs = InputCalls(processes)
         self._ends = EndCalls(processes)

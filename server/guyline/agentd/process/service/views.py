@@ -6,7 +6,7 @@ from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.process.service import convert, convert_process
 from guyline.agentd.process.service.problems import Problems
-from guyline.agentd.process.streams.viewing import Seen, Viewer, Wanted
+from guyline.agentd.process.streams.viewing import Seen, Views, Wanted
 from guyline.agentd.view.redaction import Secrets
 from guyline.agentd.view.rendering import Renderer
 from guyline.agentd.view.view import DEFAULT_BYTES, DEFAULT_LINE_BYTES, Shape
@@ -23,15 +23,16 @@ _LINE_BYTES = range(64, 65_536 + 1)
 class ViewCalls:
     """The calls that show output."""
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, views: Views) -> None:
         self._processes = processes
+        self._views = views
 
     async def get_output(self, request: pb.GetOutputRequest, context: Context) -> pb.GetOutputResponse:
         process = self._processes.get(request.process_id, caller_of(context))
         bind_to_call(process_id=process.process_id)
         start = _to_start(request, process)
         wanted = _to_wanted(request, start, await self._processes.secrets_of(process))
-        return _to_response(process, await Viewer(process, wanted).see(convert_process.to_process))
+        return _to_response(process, await self._views.see(process, wanted, convert_process.to_process))
 
 
 def _to_start(request: pb.GetOutputRequest, process: Process) -> int:

@@ -8,9 +8,15 @@ from typing import Generic, TypeVar
 from guyline.agentd.journal.errors import OffsetOutOfRange
 from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.process import Process
+from guyline.agentd.process.threads import OwnThreads
 from guyline.agentd.view.rendering import Renderer, context_bytes
 from guyline.agentd.view.view import Shape, View, compose
-from guyline.agentd.view.window import Run, ranges, sizes, windows
+from guyline.agentd.view.window import Run, Window, ranges, sizes, windows
+
+_COMPOSING_THREADS = 2
+"""So many views are composed at once."""
+_MOST_AT_ONCE = 8
+"""So many are read and composed: each may hold 1.5 MiB of output. The others wait for their turn."""
 
 Told = TypeVar("Told")
 
@@ -35,23 +41,43 @@ class Seen(Generic[Told]):
     lost_bytes: int  # of the omission
 
 
-class Viewer:
-    """Makes one view of one process, for as long as somebody waits for it. Cancelling is safe."""
+class Views(OwnThreads):
+    """Makes views, a few at a time: odd output can take long, and nobody else is to wait for it. ``close`` ends it."""
 
-    def __init__(self, process: Process, wanted: Wanted) -> None:
-        self._process = process
-        self._wanted = wanted
+    def __init__(self) -> None:
+        super().__init__("view", threads=_COMPOSING_THREADS)
+        self.turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
-    async def see(self, describe: Callable[[Process], Told]) -> Seen[Told]:
-        """Waits, then looks.
+    async def see(self, process: Process, wanted: Wanted, describe: Callable[[Process], Told]) -> Seen[Told]:
+        """Waits for what is wanted, then looks. Cancelling is safe: who waits for a turn gives it up.
 
         Args:
+            process: Whose output.
+            wanted: What of it.
             describe: Called in the moment at which the output is seen: if the process has ended by then, the view is
                 of all that it has printed.
 
         Raises:
             OffsetOutOfRange: The view is to begin behind what is printed so far.
         """
+        return await _Viewer(self, process, wanted).see(describe)
+
+    def compose(
+        self, head: Window, tail: Window | None, *, end: int, final: bool, shape: Shape, renderer: Renderer
+    ) -> "asyncio.Future[View]":
+        """As ``view.view.compose``."""
+        return self._ask(compose, head, tail, end=end, final=final, shape=shape, renderer=renderer)
+
+
+class _Viewer:
+    """Makes one view of one process, for as long as somebody waits for it."""
+
+    def __init__(self, views: Views, process: Process, wanted: Wanted) -> None:
+        self._views = views
+        self._process = process
+        self._wanted = wanted
+
+    async def see(self, describe: Callable[[Process], Told]) -> Seen[Told]:
         size = self._process.output.journal.size
         if self._wanted.start > size:
             raise OffsetOutOfRange(self._wanted.start, size)
@@ -62,7 +88,9 @@ class Viewer:
             while True:
                 await self._wait(bell, size, latest)
                 exit_, told, size = self._process.exit, describe(self._process), self._process.output.journal.size
-                view = await self._view(size, final=not self._process.output.is_open)
+                is_final = not self._process.output.is_open
+                async with self._views.turns:
+                    view = await self._view(size, final=is_final)
                 is_news = not self._wanted.for_output or view.end > self._wanted.start
                 if exit_ or is_news or loop.time() >= latest:  # else all that came may be the beginning of a secret
                     break
@@ -77,14 +105,14 @@ class Viewer:
             await bell.wait(left)
 
     async def _view(self, end: int, *, final: bool) -> View:
-        """The view of what is printed up to ``end``. Made in a thread, since odd output can take long."""
+        """The view of what is printed up to ``end``."""
         start, shape, renderer = self._wanted.start, self._wanted.shape, self._wanted.renderer
         view: View | None = None
         for size in sizes(shape.most_bytes):
             wanted = ranges(start, end, size=size, context=context_bytes(renderer.secrets))
             read = [await self._read(*each) for each in wanted]
             head, tail = windows(read, wanted, start, end, size=size)
-            view = await asyncio.to_thread(compose, head, tail, end=end, final=final, shape=shape, renderer=renderer)
+            view = await self._views.compose(head, tail, end=end, final=final, shape=shape, renderer=renderer)
             if view.is_enough:
                 break
         assert view, "there is at least one size"
