@@ -129,7 +129,7 @@ def test_detaching_leaves_the_process_and_attaching_comes_back(shared_agent: Run
         screen.until(b"ready> ")
         screen.type(b"x=kept\r" + DETACH)
         name = process_id(screen)
-        assert screen.code() == 0
+        assert screen.code() == 124
         assert not screen.is_raw
     with terminal(shared_agent, "attach", name) as screen:
         screen.until(b"ready> ")
@@ -161,7 +161,7 @@ def test_what_a_full_screen_program_did_to_the_screen_is_undone(shared_agent: Ru
         screen.until(b"~")
         screen.type(DETACH)
         name = process_id(screen)
-        assert screen.code() == 0
+        assert screen.code() == 124
     undone = screen.shown.rpartition(b"~")[2]
     with terminal(shared_agent, "attach", name) as again:
         again.until(b"~")
@@ -240,7 +240,7 @@ async def test_an_agent_that_does_not_answer_can_be_left(agent: RunningAgent) ->
             screen.type(b"x")
             screen.type(DETACH)
 
-            assert await asyncio.to_thread(screen.code) == 0
+            assert await asyncio.to_thread(screen.code) == 124
             assert not screen.is_raw
         finally:
             os.kill(agent.worker_pid, signal.SIGCONT)
@@ -257,7 +257,7 @@ async def test_a_process_that_reads_nothing_can_be_left(shared_agent: RunningAge
         left = await asyncio.to_thread(screen.code)
         await typing
 
-        assert (left, screen.is_raw) == (0, False)
+        assert (left, screen.is_raw) == (124, False)
     async with AsyncAgent(shared_agent.address) as client:
         await client.cancel(await asyncio.to_thread(labelled, shared_agent, label), wait=DEADLINE)
 

@@ -10,6 +10,7 @@ import tty
 from collections.abc import Callable
 from typing import Any, Self
 
+from guyline.cli.inherited import heeded
 from guyline.cli.sink import STDERR, STDOUT
 
 STDIN = 0
@@ -44,11 +45,12 @@ class Console:
     def __init__(self, *, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._before: list[Any] | None = None  # as termios has it
-        self._handlers = {
+        handlers = {
             signal.SIGTSTP: self._stop,
             signal.SIGCONT: self._go_on,
             signal.SIGWINCH: changed,
         }
+        self._handlers = {number: handlers[number] for number in heeded(handlers)}
 
     def __enter__(self) -> Self:
         if os.isatty(STDIN):

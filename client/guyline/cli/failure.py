@@ -1,5 +1,6 @@
 """Failures as people and programs get them: a line that says what was wrong, a line that says what to do."""
 
+import errno
 import json
 
 from guyline.cli.say import complain
@@ -33,6 +34,12 @@ def report(error: GuylineError, *, as_json: bool) -> int:
     else:
         complain(f"guyline: {error}" + (f"\n  {advice}" if advice else ""))
     return exit_code(error)
+
+
+def to_error(why: OSError) -> GuylineError:
+    """What this machine refuses, as an error like all others."""
+    name = errno.errorcode.get(why.errno or 0, "")
+    return GuylineError(why.strerror or str(why), facts={"errno": name} if name else {})
 
 
 def exit_code(error: GuylineError) -> int:

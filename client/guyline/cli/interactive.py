@@ -1,13 +1,15 @@
 """A process at this command's keyboard and screen, or at its standard input."""
 
 import asyncio
+import contextlib
+import os
 from argparse import Namespace
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from guyline.cli.console import Console, Screen, size
+from guyline.cli.console import STDIN, Console, Screen, size
 from guyline.cli.keys import DetachKeys
-from guyline.cli.relay import Signals, follow_to_the_end
+from guyline.cli.relay import LEFT_RUNNING, Signals, follow_to_the_end
 from guyline.cli.say import complain
 from guyline.cli.sink import STDOUT, Descriptors, JsonLines, Sink, write, write_json
 from guyline.cli.standard_input import standard_input
@@ -42,7 +44,8 @@ class Session:
         self._signals = signals
         self._has_terminal = process.info.input.mode is InputMode.TERMINAL
         self._left = asyncio.Event()
-        self._keys = DetachKeys(detach_keys if self._has_terminal else b"", pressed=self._left.set)
+        is_typed = self._has_terminal and os.isatty(STDIN)  # in data, any bytes may come one after the other
+        self._keys = DetachKeys(detach_keys if is_typed else b"", pressed=self._left.set)
         self._screen = Screen()
         self._resized = asyncio.Event()
 
@@ -73,7 +76,7 @@ class Session:
             await asyncio.wait({output, typing, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if self._keys.found:  # what was typed before gets a moment: the agent may be away, or the process stuck
                 await asyncio.wait({output, typing}, timeout=_LAST_KEYS, return_when=asyncio.FIRST_COMPLETED)
-                return await output if output.done() else Outcome(None, 0, left=True)
+                return await output if output.done() else Outcome(None, LEFT_RUNNING, left=True)
             if typing.done():  # there is no more to read
                 await typing
             return await output
@@ -165,7 +168,8 @@ async def stand_in(
     else:
         outcome = Outcome(*await follow_to_the_end(process, sink, signals, start=start))
     if outcome.left:
-        complain(f"guyline: left; `guyline attach {process.id[:SHORT]}` comes back to it")
+        await asyncio.to_thread(complain, f"guyline: left; `guyline attach {process.id[:SHORT]}` comes back to it")
     if options.json:
-        await write_json(to_result(process.id, outcome.exit))
+        with contextlib.suppress(BrokenPipeError):  # the code is the command's own, as without --json
+            await write_json(to_result(process.id, outcome.exit))
     return outcome.code

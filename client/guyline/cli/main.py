@@ -4,21 +4,23 @@ Each command is imported only when it runs: start-up time is a feature, and gRPC
 """
 
 import os
+import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from guyline.cli import standard_streams
 from guyline.cli.leave import BROKEN_PIPE, leave
 from guyline.cli.quiet import quieten_grpc
-from guyline.cli.say import complain
-
-OWN_FAILURE = 125
-"""Guyline itself failed, so that nothing is known of the command."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The entry point. Never returns: the process exits with the command's code."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nobody wants to read which import Ctrl-C has interrupted
+    standard_streams.complete()
+    standard_streams.show_everything()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(arguments)
@@ -38,9 +40,11 @@ def _run(arguments: list[str]) -> int:
     quieten_grpc()
     command = import_module(f"guyline.cli.{options.module}")
     # Only now, so that `--help` does without.
-    from guyline.cli.failure import report
-    from guyline.client.errors import GuylineError
+    from guyline.cli.failure import report, to_error
+    from guyline.client.errors import Defect, GuylineError
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _finished(command.run(options))
     except GuylineError as error:
@@ -48,15 +52,12 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except OSError as why:  # what Guyline asks of this machine: mostly to write an answer
-        complain(f"guyline: {why.strerror or why}")
-        return OWN_FAILURE
+        return report(to_error(why), as_json=options.json)
     except Exception as defect:  # the last stop: a traceback is only for those who ask for it
         if os.environ.get("GUYLINE_TRACEBACK"):
             raise
-        complain(
-            f"guyline: a defect in guyline itself: {defect!r}\n  GUYLINE_TRACEBACK=1 shows where; please report it"
-        )
-        return OWN_FAILURE
+        advice = "GUYLINE_TRACEBACK=1 shows where; please report it"
+        return report(Defect(f"a defect in guyline itself: {defect!r}; {advice}"), as_json=options.json)
 
 
 def _finished(result: int | Coroutine[object, object, int]) -> int:

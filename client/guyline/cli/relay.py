@@ -1,13 +1,14 @@
 """Stands in for a process: passes its output on, and to it the signals that this command gets."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import Self
 
+from guyline.cli.inherited import heeded
 from guyline.cli.leave import leave
+from guyline.cli.say import complain
 from guyline.cli.sink import Sink
 from guyline.cli.tail import FROM_THE_START, Beginning
 from guyline.client.completed import in_words
@@ -19,6 +20,8 @@ from guyline.client.values import Chunk, Exit
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 _OWN_FAILURE = 125
 _TIME_OVER = 124  # as timeout(1) has it
+LEFT_RUNNING = _TIME_OVER
+"""The exit code for a process that goes on."""
 
 
 class Signals:
@@ -26,7 +29,7 @@ class Signals:
 
     The first SIGINT goes to the process group, the second kills it, the third gives up on it; SIGTERM, SIGQUIT and
     SIGHUP are passed on as they are. What comes before the process is known is kept for it; two that come before then
-    give up.
+    give up. A signal that was ignored before stays ignored.
 
     Leaving the ``async with`` block restores Python's own handling.
     """
@@ -36,16 +39,17 @@ class Signals:
         self._waiting: asyncio.Queue[int] = asyncio.Queue(maxsize=16)
         self._gave_up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._is_known = False
+        self._heeded = heeded(_PASSED_ON)
         self.before_leaving: Callable[[], None] = lambda: None
         """Done before this command exits on the spot."""
 
     async def __aenter__(self) -> Self:
-        for number in _PASSED_ON:
+        for number in self._heeded:
             asyncio.get_running_loop().add_signal_handler(number, self._got, number)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for number in _PASSED_ON:
+        for number in self._heeded:
             asyncio.get_running_loop().remove_signal_handler(number)
 
     async def unless_given_up(self, work: Coroutine[object, object, int]) -> int:
@@ -95,7 +99,7 @@ async def send(process: AsyncProcess, number: int) -> None:
     except (WrongState, NotFound):
         pass  # it has ended, and its exit is on the way
     except GuylineError as error:
-        await _say(f"guyline: signal {number} was perhaps not passed on: {error}\n")
+        await _say(f"guyline: signal {number} was perhaps not passed on: {error}")
 
 
 async def follow_to_the_end(
@@ -109,16 +113,16 @@ async def follow_to_the_end(
     async with signals.passed_on_to(process), aclosing(output) as chunks:
         trouble = await _relay(process, chunks, sink)
     if process.detached:
-        await _say(f"guyline: still running, id {process.id}; `guyline attach {process.id}` takes it up again\n")
-        return None, _TIME_OVER
+        await _say(f"guyline: still running, id {process.id}; `guyline attach {process.id}` takes it up again")
+        return None, LEFT_RUNNING
     ended = await process.wait()
     if ended.unknown is not None:
-        await _say(f"guyline: nobody knows how process {process.id} ended: {ended.unknown.label.replace('_', ' ')}\n")
+        await _say(f"guyline: nobody knows how process {process.id} ended: {ended.unknown.label.replace('_', ' ')}")
     if trouble is not None and not isinstance(trouble, BrokenPipeError):
-        await _say(f"guyline: the output could not be written: {trouble.strerror}\n")
+        await _say(f"guyline: the output could not be written: {trouble.strerror}")
         return ended, _OWN_FAILURE
     if ended.ended_by is EndedBy.TIME_LIMIT:
-        await _say(f"guyline: {in_words(ended)}\n")
+        await _say(f"guyline: {in_words(ended)}")
         return ended, _TIME_OVER
     return ended, _OWN_FAILURE if ended.shell_code is None else ended.shell_code
 
@@ -141,4 +145,5 @@ async def _relay(process: AsyncProcess, chunks: AsyncIterator[Chunk], sink: Sink
 
 
 async def _say(text: str) -> None:
-    await asyncio.to_thread(os.write, 2, text.encode())
+    """In a thread: a terminal that was stopped must not keep signals away."""
+    await asyncio.to_thread(complain, text)

@@ -1,6 +1,5 @@
 """What the command itself says: answers on standard output, complaints on standard error."""
 
-import json
 import sys
 
 
@@ -16,6 +15,8 @@ def say(text: str) -> None:
 
 def say_json(value: object) -> None:
     """Prints an answer for programs, on one line."""
+    import json
+
     say(json.dumps(value))
 
 

@@ -7,12 +7,13 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
+from guyline.cli.say import complain
 from guyline.client.enums import OutputStream
 from guyline.client.values import Chunk
 
 STDOUT, STDERR = 1, 2
 
-_GAP_NOTE = "guyline: {} bytes of output are missing here: they are no longer kept\n"
+_GAP_NOTE = "guyline: {} bytes of output are missing here: they are no longer kept"
 
 
 class Sink(ABC):
@@ -33,7 +34,7 @@ class Descriptors(Sink):
     async def take(self, chunk: Chunk) -> None:
         """As above."""
         if chunk.gap is not None:
-            await write(STDERR, _GAP_NOTE.format(chunk.gap.stop - chunk.gap.start).encode())
+            await asyncio.to_thread(complain, _GAP_NOTE.format(chunk.gap.stop - chunk.gap.start))
         await write(STDERR if chunk.stream is OutputStream.STDERR else STDOUT, chunk.data)
 
 

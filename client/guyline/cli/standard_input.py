@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncGenerator
 
 from guyline.cli.keys import DetachKeys
@@ -18,14 +17,11 @@ async def standard_input(keys: DetachKeys) -> AsyncGenerator[bytes, None]:
 
     The keys are looked for ahead as well: a process that reads nothing can still be left.
     """
-    if stat.S_ISREG(os.fstat(STDIN).st_mode):  # always ready, as far as the loop can tell
-        while data := await asyncio.to_thread(os.read, STDIN, _HELD_BYTES):
-            if passed := keys.feed(data):
-                yield passed
-            if keys.found:
-                return
-        return
-    reader = _Reader(keys)
+    reader: _Reader | _AlwaysReady
+    try:
+        reader = _Reader(keys)
+    except PermissionError:  # epoll's word for what is always ready: a file, /dev/null, /dev/zero
+        reader = _AlwaysReady(keys)
     try:
         while data := await reader.read():
             yield data
@@ -67,14 +63,38 @@ class _Reader:
 
     def _take(self) -> None:
         try:
-            data = os.read(STDIN, _READ_BYTES)
+            data = _read(_READ_BYTES)
         except BlockingIOError:
             return
-        except OSError:  # EIO: the terminal is gone
-            data = b""
         self._held += self._keys.feed(data)
         self._is_over = not data or self._keys.found
         if self._is_over or len(self._held) >= _HELD_BYTES:
             self.close()
         if self._is_over or self._held:
             self._more.set()
+
+
+class _AlwaysReady:
+    """Reads, in a thread, what the loop cannot watch."""
+
+    def __init__(self, keys: DetachKeys) -> None:
+        self._keys = keys
+
+    async def read(self) -> bytes:
+        """As above."""
+        while not self._keys.found and (data := await asyncio.to_thread(_read, _HELD_BYTES)):
+            if passed := self._keys.feed(data):
+                return passed
+        return b""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def _read(size: int) -> bytes:
+    try:
+        return os.read(STDIN, size)
+    except BlockingIOError:
+        raise
+    except OSError:  # EIO: the terminal is gone; EISDIR: it is a directory. Nothing can come from there
+        return b""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from guyline.cli.dial import agent_of
+from guyline.cli.inherited import heeded
 from guyline.cli.say import say_json
 from guyline.cli.table import is_drawn, screen, show
 from guyline.cli.text import shortened, to_age, to_command, to_json, to_length, to_size
@@ -53,7 +54,8 @@ async def _until_told_to_stop(work: Coroutine[object, object, None]) -> int:
     """Does the work until a signal ends it; Ctrl-C is how everybody leaves it, so that is no failure."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[int] = loop.create_future()
-    for number in _STOPS:
+    stops = heeded(_STOPS)
+    for number in stops:
         loop.add_signal_handler(number, _tell, told, number)
     task = asyncio.create_task(work)
     try:
@@ -64,7 +66,7 @@ async def _until_told_to_stop(work: Coroutine[object, object, None]) -> int:
     finally:
         task.cancel()
         await asyncio.wait({task})
-        for number in _STOPS:
+        for number in stops:
             loop.remove_signal_handler(number)
 
 

@@ -7,6 +7,7 @@ from argparse import Namespace
 from asyncio.subprocess import Process as Child
 
 from guyline.cli.dial import agent_of
+from guyline.cli.inherited import heeded
 from guyline.cli.quiet import environment_to_pass_on
 from guyline.cli.say import say
 from guyline.client.address import TcpAddress, default_address, to_address
@@ -41,12 +42,13 @@ async def run(options: Namespace) -> int:
 async def _run_agent(options: Namespace, address: str, option: str) -> int:
     # In a session of its own: Ctrl-C at the terminal reaches this command alone, which then asks once.
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "guyline.cli.main", "agent", "--listen", address,
+        sys.executable, "-P", "-m", "guyline.cli.main", "agent", "--listen", address,
         stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
         env={"GUYLINE_AGENT_LOG_LEVEL": "warning", **environment_to_pass_on()},  # a line a call would bury the hint
     )  # fmt: skip
     loop = asyncio.get_running_loop()
-    for number in _PASSED_ON:
+    passed_on = heeded(_PASSED_ON)
+    for number in passed_on:
         # An agent has nothing to reload; a terminal that hangs up ends what was started in it.
         loop.add_signal_handler(number, _send, child, signal.SIGTERM if number == signal.SIGHUP else number)
     try:
@@ -57,7 +59,7 @@ async def _run_agent(options: Namespace, address: str, option: str) -> int:
             hint.cancel()
             await asyncio.wait({hint})
     finally:
-        for number in _PASSED_ON:
+        for number in passed_on:
             loop.remove_signal_handler(number)
 
 
