@@ -1,9 +1,12 @@
 """``guyline up``: the first minute of every user."""
 
 import asyncio
+import json
 import signal
 import tempfile
+from pathlib import Path
 
+from guyline.client import AsyncAgent
 from tests.cli.command import Command
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
@@ -35,6 +38,26 @@ async def test_up_says_that_an_agent_is_up_already(guyline: Command, shared_agen
 
     assert result.code == 0
     assert f"pid {shared_agent.keeper_pid}" in result.out
+
+
+async def test_modules_where_it_is_started_are_none_of_its_own() -> None:
+    """Somebody's json.py beside the project must not become a part of the agent, nor break it."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        (Path(folder) / "json.py").write_text("raise SystemExit('this was not meant to run')")
+        guyline = Command(f"unix:{folder}/agent.sock")
+        guyline.environment |= {"XDG_STATE_HOME": folder}
+        guyline.directory = Path(folder)
+        async with guyline.running("up") as child:
+            assert child.stdout is not None
+            assert (await asyncio.wait_for(child.stdout.readline(), 2 * DEADLINE)).startswith(b"An agent is up at ")
+            upgraded = await guyline("agent", "upgrade", "--json")
+            async with AsyncAgent(f"unix:{folder}/agent.sock", connect_timeout=2 * DEADLINE) as agent:
+                after = await agent.run("echo still there")
+            child.send_signal(signal.SIGINT)
+            code = await asyncio.wait_for(guyline.code_of(child), 2 * DEADLINE)
+
+    assert json.loads(upgraded.out).keys() == {"from_version", "to_version"}
+    assert (after.text, code) == ("still there\n", 0)
 
 
 async def test_an_upgrade_leaves_processes_alone(agent: RunningAgent) -> None:

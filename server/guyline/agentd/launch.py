@@ -18,7 +18,8 @@ from guyline.rpc.socket_path import SocketNotUsable, make_directory, make_way
 
 _NICER_BY, _NICEST = 5, 19
 _EARLY_SCORE, _FIRST_SCORE = 998, 1000
-WORKER = (sys.executable, "-m", "guyline.agentd.main")
+WORKER = (sys.executable, "-P", "-m", "guyline.agentd.main")
+"""-P: a json.py in the directory where somebody happens to stand is none of this program's modules."""
 
 
 class CannotLaunch(Exception):

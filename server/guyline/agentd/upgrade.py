@@ -53,7 +53,7 @@ class Upgrader:
 def _try_out(interpreter: str) -> tuple[str, str]:
     try:
         trial = subprocess.run(
-            [interpreter, "-c", _PROGRAM],
+            [interpreter, "-P", "-c", _PROGRAM],
             capture_output=True,
             text=True,
             timeout=_TRIAL_TIMEOUT,

@@ -90,7 +90,7 @@ def become_keeper(
     for number in unhandled():
         os.kill(os.getpid(), number)  # waits, blocked, for whoever has handlers next
     try:
-        os.execv(interpreter, [interpreter, "-m", MODULE, str(inherited[0]), config.state_dir])
+        os.execv(interpreter, [interpreter, "-P", "-m", MODULE, str(inherited[0]), config.state_dir])
     except OSError:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for descriptor in inherited:
