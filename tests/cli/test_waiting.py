@@ -288,8 +288,11 @@ async def test_wrong_usage_is_said(arguments: list[str]) -> None:
         ["--cpus", "0"],
         ["--memory", "big"],
         ["--timeout", "soon"],
+        ["--detach-after", "99999999999999999d"],
+        ["--memory", "9999999999g"],
+        ["--cpus", "9" * 400],
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(arguments)[:40],
 )
 async def test_wrong_usage_of_exec_is_no_exit_code_of_a_command(arguments: list[str]) -> None:
     """Every small code could be the command's own."""

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,3 +239,15 @@ async def test_an_agent_with_another_store_is_not_taken_for_the_old_one(agent: R
 
         with pytest.raises(StoreChanged):
             await process.wait()
+
+
+@pytest.mark.parametrize("argument", ["address", "chat_id", "token_file", "ca_file"])
+def test_what_is_empty_is_refused_and_never_taken_for_none(argument: str) -> None:
+    """A variable that was not set would give a chat all rights."""
+    given: dict[str, Any] = {"address": "tcp://localhost:1"}
+    given[argument] = Path() if argument.endswith("_file") else ""
+
+    with pytest.raises(InvalidInput) as refused:
+        AsyncAgent(**given)
+
+    assert refused.value.violations[0].field == argument

@@ -17,6 +17,7 @@ from guyline.cli.arguments_process import (
     add_wait,
 )
 from guyline.cli.arguments_start import add_agent, add_exec, add_up
+from guyline.cli.value import to_file, to_text
 
 _USAGE_FAILURE = 2
 _USAGE_FAILURES = {"exec": 125}  # every small code could be the command's
@@ -40,6 +41,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     options, unknown = build().parse_known_args(argv)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # the command's own parser
+    if not options.module:
+        options.parser.error("give its settings behind `agent`; `guyline agent --help` lists them")
     for name, otherwise in (("address", None), ("json", False), ("chat", None)):
         if not hasattr(options, name):
             setattr(options, name, otherwise)
@@ -89,17 +92,25 @@ def _everywhere() -> _Parser:
     """What stands before or after the command. SUPPRESS: one left out after it must not undo one given before it."""
     parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("which agent, and how to answer")
-    group.add_argument("--address", help="unix:PATH or tcp://HOST:PORT; otherwise $GUYLINE_AGENT_ADDRESS, or yours")
-    group.add_argument("--chat", metavar="ID", help="act for this chat: see and start only what is its own")
+    group.add_argument(
+        "--address", type=to_text, help="unix:PATH or tcp://HOST:PORT; otherwise $GUYLINE_AGENT_ADDRESS, or yours"
+    )
+    group.add_argument(
+        "--chat", metavar="ID", type=to_text, help="act for this chat: see and start only what is its own"
+    )
     group.add_argument("--json", action="store_true", help="answer in JSON; streams give a line for each event")
-    group.add_argument("--token-file", metavar="FILE", help="holds the token that an agent on tcp wants")
-    group.add_argument("--ca-file", metavar="FILE", help="certificates that vouch for an agent on tcp")
+    group.add_argument("--token-file", metavar="FILE", type=to_file, help="holds the token that an agent on tcp wants")
+    group.add_argument("--ca-file", metavar="FILE", type=to_file, help="certificates that vouch for an agent on tcp")
     group.add_argument("--insecure", action="store_true", help="no TLS, to an agent on tcp on this machine")
     return parser
 
 
 def _nothing(parser: argparse.ArgumentParser) -> None:
     """Some commands take nothing."""
+
+
+def _agent(parser: argparse.ArgumentParser) -> None:
+    add_agent(parser, everywhere=_everywhere())
 
 
 def _completion(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +120,7 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS = (
     ("up", "Start an agent of your own, here in the foreground.", "up", add_up),
-    ("agent", "Run the agent itself, or upgrade a running one.", "upgrade", add_agent),
+    ("agent", "Run the agent itself, or upgrade a running one.", "", _agent),
     ("exec", "Run a command in the workspace and stream its output.", "execute", add_exec),
     ("ps", "List processes.", "ps", add_ps),
     ("top", "Show what runs, with CPU and memory, as it changes.", "top", add_top),

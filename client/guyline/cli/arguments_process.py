@@ -1,17 +1,20 @@
 """What the commands take that are about processes."""
 
-from argparse import ArgumentParser
+import signal
+from argparse import SUPPRESS, Action, ArgumentParser, Namespace
+from collections.abc import Sequence
 
 from guyline.cli.arguments_start import EXIT_CODES, add_detach_keys
 from guyline.cli.value import (
-    to_bytes,
     to_condition,
     to_count,
     to_cursor,
     to_duration,
     to_optional_duration,
+    to_process,
     to_signal,
     to_since,
+    to_small_bytes,
     to_tail,
     to_wanted_label,
 )
@@ -75,7 +78,7 @@ def add_view(parser: ArgumentParser) -> None:
     parser.add_argument("--wait", metavar="TIME", type=to_duration, help="until it has ended, but no longer than that")
     parser.add_argument("--new", action="store_true", help="with --wait: or until it has printed something new")
     parser.add_argument(
-        "--max", metavar="SIZE", type=to_bytes, default=0, help="how long the view may be (default: 32k)"
+        "--max", metavar="SIZE", type=to_small_bytes, default=0, help="how long the view may be (default: 32k)"
     )
 
 
@@ -98,7 +101,11 @@ def add_wait(parser: ArgumentParser) -> None:
 def add_kill(parser: ArgumentParser) -> None:
     """`guyline kill`."""
     _processes(parser)
-    parser.add_argument("-s", "--signal", type=to_signal, default=15, help="name or number (default: TERM)")
+    signals = parser.add_mutually_exclusive_group()
+    signals.add_argument("-s", "--signal", type=to_signal, help="name or number (default: TERM); or -9")
+    # As of kill(1). argparse takes -9 for a number, and so for a process, unless there is an option of that name.
+    for number in range(1, signal.NSIG):
+        signals.add_argument(f"-{number}", dest="signal", action=_Numbered, const=number, help=SUPPRESS)
     parser.add_argument(
         "--all", action="store_true", help="also what has left its group: a shell's jobs; with a cgroup, daemons"
     )
@@ -109,6 +116,18 @@ def add_kill(parser: ArgumentParser) -> None:
         "--wait", metavar="TIME", nargs="?", const=30.0, type=to_optional_duration,
         help="until everybody is gone (default: 30s at most); exits with 1 if somebody is not",
     )  # fmt: skip
+
+
+class _Numbered(Action):
+    """A signal by its number; once, since argparse reads -99 as -9 -9."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, const: int, help: str) -> None:  # noqa: A002 - its name
+        super().__init__(option_strings, dest, nargs=0, const=const, help=help)
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, *_: object) -> None:
+        if namespace.signal is not None:
+            parser.error("give one signal, of 1 to 64")
+        namespace.signal = self.const
 
 
 def add_rm(parser: ArgumentParser) -> None:
@@ -130,11 +149,13 @@ def add_prune(parser: ArgumentParser) -> None:
 
 
 def _process(parser: ArgumentParser) -> None:
-    parser.add_argument("process", metavar="PROCESS", help="an id of `guyline ps`, or how it begins")
+    parser.add_argument("process", metavar="PROCESS", type=to_process, help="an id of `guyline ps`, or how it begins")
 
 
 def _processes(parser: ArgumentParser) -> None:
-    parser.add_argument("processes", metavar="PROCESS", nargs="+", help="an id of `guyline ps`, or how it begins")
+    parser.add_argument(
+        "processes", metavar="PROCESS", nargs="+", type=to_process, help="an id of `guyline ps`, or how it begins"
+    )
 
 
 def _labels(parser: ArgumentParser) -> None:

@@ -13,8 +13,10 @@ from guyline.cli.value import (
     to_label,
     to_nice,
     to_oom_score,
+    to_text,
     to_ulimit,
     to_umask,
+    to_unicode,
     to_variable,
 )
 
@@ -28,12 +30,15 @@ def add_up(parser: ArgumentParser) -> None:
     parser.epilog = "Ends with Ctrl-C, and all that was started with it. For a service, use `guyline agent`."
 
 
-def add_agent(parser: ArgumentParser) -> None:
-    """`guyline agent`."""
+def add_agent(parser: ArgumentParser, *, everywhere: ArgumentParser) -> None:
+    """`guyline agent`; ``everywhere`` has what every command takes."""
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     parser.epilog = "`guyline agent --help` lists the settings of the agent itself."
-    upgrade = commands.add_parser("upgrade", help="replace a running agent's code; its processes go on")
-    upgrade.add_argument("--python", metavar="PATH", default="", help="the interpreter that has the new code")
+    upgrade = commands.add_parser(
+        "upgrade", help="replace a running agent's code; its processes go on", parents=[everywhere]
+    )
+    upgrade.set_defaults(module="upgrade", parser=upgrade)
+    upgrade.add_argument("--python", metavar="PATH", type=to_text, help="the interpreter that has the new code")
 
 
 def add_detach_keys(parser: ArgumentParser) -> None:
@@ -51,7 +56,9 @@ def add_exec(parser: ArgumentParser) -> None:
         "Ctrl-C interrupts the command; a second one kills it. SIGTERM, SIGQUIT and SIGHUP are passed on. When the\n"
         "output is closed (`| head`), the command gets SIGPIPE, as in any pipeline.\n\n" + EXIT_CODES
     )
-    parser.add_argument("-c", dest="line", metavar="LINE", help="a line for `sh -c`, in place of a program")
+    parser.add_argument(
+        "-c", dest="line", metavar="LINE", type=to_unicode, help="a line for `sh -c`, in place of a program"
+    )
     parser.add_argument("-d", "--detach", action="store_true", help="start it, print its id, and leave it")
     parser.add_argument("-i", "--interactive", action="store_true", help="it reads this command's standard input")
     parser.add_argument(
@@ -64,7 +71,7 @@ def add_exec(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--cwd",
         metavar="DIR",
-        default="",
+        type=to_text,
         help="where to start it (default: here, of a remote agent its own directory)",
     )
     parser.add_argument(
@@ -76,7 +83,12 @@ def add_exec(parser: ArgumentParser) -> None:
         help="a variable; K alone passes yours on",
     )
     parser.add_argument(
-        "--redact", metavar="K", action="append", default=[], help="never show the value of this variable in views"
+        "--redact",
+        metavar="K",
+        type=to_text,
+        action="append",
+        default=[],
+        help="never show the value of this variable in views",
     )
     parser.add_argument(
         "--label", metavar="K=V", type=to_label, action="append", default=[], help="to find it by, in `guyline ps`"
@@ -88,7 +100,7 @@ def add_exec(parser: ArgumentParser) -> None:
     )  # fmt: skip
     output.add_argument("--merged", dest="separate", action="store_false", help="one stream, in the order written")
     _add_limits(parser)
-    parser.add_argument("argv", nargs=REMAINDER, help=SUPPRESS)
+    parser.add_argument("argv", metavar="PROGRAM", nargs=REMAINDER, type=to_unicode, help=SUPPRESS)
 
 
 def _add_limits(parser: ArgumentParser) -> None:
@@ -101,8 +113,8 @@ def _add_limits(parser: ArgumentParser) -> None:
     )
     time.add_argument("--grace", metavar="TIME", type=to_duration, help="from TERM to KILL then (default: 5s)")
     rest = parser.add_argument_group("other limits, where the agent can set them (`guyline info` says)")
-    rest.add_argument("--user", metavar="NAME", default="", help="run it as this user")
-    rest.add_argument("--group", metavar="NAME", default="", help="in place of the user's own group")
+    rest.add_argument("--user", metavar="NAME", type=to_text, help="run it as this user")
+    rest.add_argument("--group", metavar="NAME", type=to_text, help="in place of the user's own group")
     rest.add_argument("--umask", metavar="MASK", type=to_umask, help="which rights its files do not get: 027")
     rest.add_argument("--nice", metavar="N", type=to_nice, help="its niceness, -20 to 19")
     rest.add_argument(

@@ -11,11 +11,13 @@ from guyline.cli.interactive import stand_in
 from guyline.cli.relay import Signals
 from guyline.cli.say import complain, say, say_json
 from guyline.cli.sink import STDERR, STDOUT
+from guyline.cli.value import is_unicode
 from guyline.client.agent import AsyncAgent
 from guyline.client.enums import InputMode, OutputMode
+from guyline.client.errors import InvalidInput, Violation
 from guyline.client.options import GroupLimits, Privileges, StartOptions, Terminal
 
-_WRONG_USAGE = 125
+_WRONG_USAGE = _OWN_FAILURE = 125
 _USUAL_SIZE = 80, 24
 
 
@@ -44,10 +46,14 @@ async def _attached(options: Namespace, command: str | Sequence[str], signals: S
 async def _detached(options: Namespace, command: str | Sequence[str]) -> int:
     async with agent_of(options) as agent:
         process = await _started(agent, options, command)
-    if options.json:
-        say_json({"process_id": process})
-    else:
-        say(process)
+    try:
+        if options.json:
+            say_json({"process_id": process})
+        else:
+            say(process)
+    except OSError as why:  # nobody else knows what was started
+        complain(f"guyline: it runs, but its id could not be written ({why.strerror}): {process}")
+        return _OWN_FAILURE
     return 0
 
 
@@ -63,7 +69,7 @@ def _start_options(agent: AsyncAgent, options: Namespace, output: OutputMode) ->
     start = StartOptions(
         output=output,
         background=options.detach,
-        directory=_directory(agent, options.cwd),
+        directory=_directory(agent, options.cwd or ""),
         env=dict(options.env),
         redact=options.redact,
         labels=dict(options.label),
@@ -83,8 +89,8 @@ def _start_options(agent: AsyncAgent, options: Namespace, output: OutputMode) ->
 def _privileges(options: Namespace) -> Privileges | None:
     limits = GroupLimits(memory_bytes=options.memory, cpus=options.cpus, pids=options.pids)
     asked = Privileges(
-        user=options.user,
-        group=options.group,
+        user=options.user or "",
+        group=options.group or "",
         umask=options.umask,
         nice=options.nice,
         oom_score=options.oom_score,
@@ -95,13 +101,24 @@ def _privileges(options: Namespace) -> Privileges | None:
 
 
 def _directory(agent: AsyncAgent, asked: str) -> str:
-    """Beside a local agent a command starts where the caller stands, as in any shell."""
-    if not agent.is_local or asked.startswith("~"):
+    """Beside a local agent a command starts where the caller stands, as in any shell.
+
+    Raises:
+        InvalidInput: Nobody can say where that is.
+    """
+    if not agent.is_local or asked.startswith(("~", "/")):
         return asked
     try:
-        return str(Path.cwd() / asked)
-    except FileNotFoundError:  # where the caller stood is gone
-        return asked
+        directory = str(Path.cwd() / asked)
+    except FileNotFoundError:
+        raise _unusable("the current directory does not exist any more; --cwd names another one, from / on") from None
+    if not is_unicode(directory):
+        raise _unusable(f"{os.fsencode(directory)!r} is not UTF-8; --cwd names another one")
+    return directory
+
+
+def _unusable(description: str) -> InvalidInput:
+    return InvalidInput(f"directory: {description}", violations=(Violation("directory", description),))
 
 
 def _command(options: Namespace) -> str | list[str]:

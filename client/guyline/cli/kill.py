@@ -1,6 +1,7 @@
 """``guyline kill``."""
 
 import asyncio
+import signal
 from argparse import Namespace
 
 from guyline.cli.dial import agent_of, process_of
@@ -25,7 +26,7 @@ async def _kill(agent: AsyncAgent, options: Namespace, name: str) -> int:
     try:
         process = await process_of(agent, name)
         signalled = await process.signal(
-            options.signal,
+            options.signal or signal.SIGTERM,
             scope=SignalScope.ALL if options.all else SignalScope.GROUP,
             grace=options.grace,
             wait=options.wait,

@@ -10,7 +10,7 @@ from guyline.cli.text import to_json
 async def run(options: Namespace) -> int:
     """Has a running agent's code replaced."""
     async with agent_of(options) as agent:
-        upgrade = await agent.upgrade(interpreter=options.python)
+        upgrade = await agent.upgrade(interpreter=options.python or "")
     if options.json:
         say_json(to_json(upgrade))
     else:

@@ -25,6 +25,46 @@ ULIMITS = {
 }
 """What limits.conf(5) calls them, by which name the client knows them."""
 _SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_LONGEST_DAYS = 36500
+_MOST, _MOST_SMALL = 2**63 - 1, 2**32 - 1
+"""What the wire has room for."""
+
+
+def to_unicode(text: str) -> str:
+    """Text that the wire has room for."""
+    if not is_unicode(text):
+        import os
+
+        raise ArgumentTypeError(f"{os.fsencode(text)!r} is not UTF-8, and nothing else can be passed on")
+    return text
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it was UTF-8 when it was given."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def to_file(text: str) -> str:
+    """The name of a file here."""
+    if not text:
+        raise ArgumentTypeError("it is empty; give a value, or leave the option out (is a variable not set?)")
+    return text
+
+
+def to_text(text: str) -> str:
+    """A name or a place. An empty one is mostly a variable that is not set, and never means that there is none."""
+    return to_unicode(to_file(text))
+
+
+def to_process(text: str) -> str:
+    """A process's id, or how it begins."""
+    if text.startswith("-"):
+        raise ArgumentTypeError(f"{text!r} is no process; options stand before `--`")
+    return to_unicode(text)
 
 
 def to_variable(text: str) -> tuple[str, str]:
@@ -34,14 +74,18 @@ def to_variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name:
         raise ArgumentTypeError(f"{text!r} has no name; give K=V, or K to pass your own K on")
+    to_unicode(name)
     if not equals and name not in os.environ:
         raise ArgumentTypeError(f"{name} is not set here; give {name}=VALUE")
-    return name, value if equals else os.environ[name]
+    value = value if equals else os.environ[name]
+    if not is_unicode(value):
+        raise ArgumentTypeError(f"the value of {name} is not UTF-8")  # it is not shown: it may be a secret
+    return name, value
 
 
 def to_label(text: str) -> tuple[str, str]:
     """A label with its value."""
-    name, equals, value = text.partition("=")
+    name, equals, value = to_unicode(text).partition("=")
     if not name or not equals:
         raise ArgumentTypeError(f"{text!r} is no label; give K=V")
     return name, value
@@ -49,7 +93,7 @@ def to_label(text: str) -> tuple[str, str]:
 
 def to_wanted_label(text: str) -> tuple[str, str]:
     """A label to look for; a name alone: whatever its value."""
-    name, _, value = text.partition("=")
+    name, _, value = to_unicode(text).partition("=")
     if not name:
         raise ArgumentTypeError(f"{text!r} has no name; give K=V, or K for any value")
     return name, value
@@ -59,7 +103,13 @@ def to_count(text: str) -> int:
     """A whole number from zero on."""
     if not (text.isascii() and text.isdecimal()):
         raise ArgumentTypeError(f"{text!r} is no number")
-    return int(text)
+    return _at_most(_MOST_SMALL, text, 1)
+
+
+def _at_most(most: int, digits: str, unit: int) -> int:
+    if len(digits) > len(str(most)) or int(digits) * unit > most:  # Python refuses to read thousands of digits
+        raise ArgumentTypeError(f"{digits[:32]!r} is too large; the most is {most // unit}")
+    return int(digits) * unit
 
 
 def to_nice(text: str) -> int:
@@ -104,6 +154,8 @@ def to_cpus(text: str) -> float:
     """CPUs' worth of time."""
     if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text) or not float(text):
         raise ArgumentTypeError(f"{text!r} is no number of CPUs; give 0.5, 2")
+    if float(text) > _MOST_SMALL:
+        raise ArgumentTypeError(f"{text[:32]!r} is too large")
     return float(text)
 
 
@@ -112,13 +164,18 @@ def to_bytes(text: str) -> int:
     match = re.fullmatch(r"([0-9]+)([bkmg]?)", text.lower())
     if not match:
         raise ArgumentTypeError(f"{text!r} is no size; give 64k, 100m, 2g")
-    return int(match[1]) * _SIZES[match[2]]
+    return _at_most(_MOST, match[1], _SIZES[match[2]])
+
+
+def to_small_bytes(text: str) -> int:
+    """A size of less than 4 GiB."""
+    return _at_most(_MOST_SMALL, str(to_bytes(text)), 1)
 
 
 def to_since(text: str) -> int | datetime:
     """An offset, or a time."""
     if text.isascii() and text.isdecimal():
-        return int(text)
+        return _at_most(_MOST, text, 1)
     try:
         if text[:1].isdecimal() and text[-1:] in _UNITS:
             return datetime.now(UTC) - timedelta(seconds=to_duration(text))
@@ -134,7 +191,7 @@ def to_tail(text: str) -> tuple[int, bool]:
     match = re.fullmatch(r"([0-9]+)([bkmg]?)", text.lower())
     if not match:
         raise ArgumentTypeError(f"{text!r} is neither a number of lines nor a size such as 64k")
-    return int(match[1]) * _SIZES[match[2]], not match[2]
+    return _at_most(_MOST, match[1], _SIZES[match[2]]), not match[2]
 
 
 def to_optional_duration(text: str) -> float:
@@ -150,7 +207,10 @@ def to_duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", text)
     if not match:
         raise ArgumentTypeError(f"{text!r} is no length of time; give 500ms, 5s, 2m")
-    return float(match[1]) * _UNITS[match[2]]
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST_DAYS * _UNITS["d"]:
+        raise ArgumentTypeError(f"{text[:32]!r} is too long; the most is {_LONGEST_DAYS}d")
+    return seconds
 
 
 def to_keys(text: str) -> bytes:
@@ -177,7 +237,7 @@ def to_condition(text: str) -> "tuple[str, Condition]":
     """Something to wait for, as written and as it is."""
     from guyline.client.conditions import Exited, FileExists, PortOpen, Printed
 
-    kind, _, rest = text.partition(":")
+    kind, _, rest = to_unicode(text).partition(":")
     if text == "exit":
         return text, Exited()
     if len(text) > 2 and text[0] == text[-1] == "/":

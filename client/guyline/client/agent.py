@@ -56,7 +56,7 @@ class AsyncAgent:
             with False when it is back after that. Must be quick and raise nothing.
 
     Raises:
-        InvalidInput: The address is none, or ``insecure`` is not to be had for it.
+        InvalidInput: The address is none, ``insecure`` is not to be had for it, or one of the others is empty.
     """
 
     def __init__(
@@ -72,11 +72,14 @@ class AsyncAgent:
         keepalive: float = 15.0,
         on_absence: Callable[[bool], None] | None = None,
     ) -> None:
-        where = to_address(address or default_address())
+        if chat_id == "":  # a variable that is not set must not become all rights
+            description = "is empty; give None to act for no chat"
+            raise InvalidInput(f"chat_id: {description}", violations=(Violation("chat_id", description),))
+        where = to_address(default_address() if address is None else address)
         self._connection = Connection(
             address=where,
             credentials=to_credentials(where, token_file=token_file, ca_file=ca_file, insecure=insecure),
-            metadata=(("coder-chat-id", chat_id),) if chat_id else (),
+            metadata=(("coder-chat-id", chat_id),) if chat_id is not None else (),
             patience=patience,
             connect_timeout=connect_timeout,
             on_absence=on_absence,

@@ -32,11 +32,11 @@ class Credentials:
         Raises:
             InvalidInput: One of them cannot be read, or holds no token.
         """
-        token = _content(self.token_file, "token_file").strip() if self.token_file else b""
-        if self.token_file and (not token.isascii() or len(token.split()) != 1):
+        token = b"" if self.token_file is None else _content(self.token_file, "token_file").strip()
+        if self.token_file is not None and (not token.isascii() or len(token.split()) != 1):
             raise _wrong("token_file", f"{self.token_file} does not hold a token: one line of ASCII")
         return Secrets(
-            authorities=_content(self.ca_file, "ca_file") if self.ca_file else None,
+            authorities=None if self.ca_file is None else _content(self.ca_file, "ca_file"),
             metadata=(("authorization", f"Bearer {token.decode()}"),) if token else (),
         )
 
@@ -45,8 +45,11 @@ def to_credentials(address: Address, *, token_file: Path | None, ca_file: Path |
     """What fits the address: a Unix socket needs nothing, TCP is TLS unless it cannot leave the machine.
 
     Raises:
-        InvalidInput: ``insecure`` for an address that is not on this machine.
+        InvalidInput: ``insecure`` for an address that is not on this machine, or a file without a name.
     """
+    for argument, file in (("token_file", token_file), ("ca_file", ca_file)):
+        if file is not None and not Path(file).name:
+            raise _wrong(argument, "is empty; give None to have none")
     if isinstance(address, UnixAddress):
         return Credentials(token_file=token_file)
     if insecure and address.host not in _LOOPBACK:

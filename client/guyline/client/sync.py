@@ -89,7 +89,7 @@ class Agent(Facade[AsyncAgent]):
     in the child. ``close`` hangs up and ends what other threads wait for; processes go on.
 
     Raises:
-        InvalidInput: The address is none, or ``insecure`` is not to be had for it.
+        InvalidInput: The address is none, ``insecure`` is not to be had for it, or one of the others is empty.
     """
 
     def __init__(
