@@ -1,8 +1,8 @@
 """Standard input, output and error as scripts and services give them: devices, closed ones, ones that are full."""
 
 import json
-import re
 import os
+import re
 import signal
 from pathlib import Path
 

@@ -178,13 +178,14 @@ async def test_ps_can_be_sorted(scripted: ScriptedAgent, command: Command, key: 
     """By what matters now."""
     scripted.plays(_LISTED)
 
-    result = await command("ps", "--sort", key, "--label", "job", "--labels")
+    result = await command("ps", "--sort", key, "--label", "job", "--label", "empty=", "--labels")
 
     header, *rows = result.out.splitlines()
     assert [row.split()[-1] for row in rows] == [str(first), str(3 - first)]
     assert f"job={first}" in rows[0]
     assert ("MEMORY" in header.split()) == (key in {"cpu", "memory"}) == scripted.calls[0].usage
-    assert dict(scripted.calls[0].filter.labels) == {"job": ""}
+    wanted = scripted.calls[0].filter
+    assert (dict(wanted.labels), list(wanted.label_names)) == ({"empty": ""}, ["job"])
 
 
 async def test_top_shows_the_busiest_first(scripted: ScriptedAgent, command: Command) -> None:
@@ -262,6 +263,8 @@ async def test_ps_lists_all_that_ended(guyline: Command) -> None:
         ["ps", "-a", "-n", "3"],
         ["top", "--interval", "often"],
         ["prune", "--label", "="],
+        ["prune", "--label", "job=1", "--label", "job=2"],
+        ["ps", "--label", "job", "--label", "job=2"],
         ["rm"],
     ],
     ids=" ".join,
@@ -278,6 +281,7 @@ async def test_wrong_usage_is_said(arguments: list[str]) -> None:
     "arguments",
     [
         ["--label", "job"],
+        ["--label", "job=1", "--label", "job=2"],
         ["--nice", "20"],
         ["--umask", "8"],
         ["--umask", "1777"],

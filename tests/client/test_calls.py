@@ -40,13 +40,16 @@ async def test_a_list_has_all_pages(scripted: ScriptedAgent, client: AsyncAgent)
         gives(page(processes=[late, gone], ended_total=2)),
     )
 
-    listing = await client.list(labels={"job": ""}, states=[ProcessState.RUNNING], usage=True, max_ended=None)
+    listing = await client.list(
+        labels={"job": None, "empty": ""}, states=[ProcessState.RUNNING], usage=True, max_ended=None
+    )
 
     assert [each.process_id for each in listing.processes] == [OTHER_ID, PROCESS_ID]
     assert listing.processes[1].exit is not None
     assert listing.ended_total == 2
     one, two = scripted.calls
-    assert (dict(one.filter.labels), list(one.filter.states), one.usage) == ({"job": ""}, [1], True)
+    assert (dict(one.filter.labels), list(one.filter.label_names)) == ({"empty": ""}, ["job"])
+    assert (list(one.filter.states), one.usage) == ([1], True)
     assert (one.page_token, two.page_token, two.filter) == (b"", b"2", one.filter)
 
 
@@ -81,13 +84,13 @@ async def test_an_end_is_told_as_such(scripted: ScriptedAgent, client: AsyncAgen
     event = pb.ProcessEvent(ended=process(exit=process_pb2.Exit(code=3)))
     scripted.plays(gives(pb.ProcessServiceWatchResponse(events=[event], control=StreamControl(cursor=b"1"))))
 
-    async with aclosing(client.watch(labels={"job": "7"})) as events:
+    async with aclosing(client.watch(labels={"job": "7", "name": None})) as events:
         seen = await anext(events)
 
     assert isinstance(seen, Ended)
     assert isinstance(seen, Put)
     assert seen.process.exit is not None
-    assert dict(scripted.calls[0].labels) == {"job": "7"}
+    assert (dict(scripted.calls[0].labels), list(scripted.calls[0].label_names)) == ({"job": "7"}, ["name"])
 
 
 async def test_a_process_or_a_key_can_be_cancelled(

@@ -4,7 +4,7 @@ import signal
 from argparse import SUPPRESS, Action, ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from guyline.cli.arguments_start import EXIT_CODES, add_detach_keys
+from guyline.cli.arguments_start import EXIT_CODES, Labels, add_detach_keys
 from guyline.cli.value import (
     to_condition,
     to_count,
@@ -160,8 +160,8 @@ def _processes(parser: ArgumentParser) -> None:
 
 def _labels(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--label", metavar="K[=V]", type=to_wanted_label, action="append", default=[],
-        help="only those with this label; several: with all of them",
+        "--label", metavar="K[=V]", type=to_wanted_label, action=Labels, default={},
+        help="only those with this label; K alone: whatever its value; several: with all of them",
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What the commands take that start something: an agent, or a process."""
 
-from argparse import REMAINDER, SUPPRESS, ArgumentParser
+from argparse import REMAINDER, SUPPRESS, Action, ArgumentError, ArgumentParser, Namespace
 
 from guyline.cli.keys import DETACH_KEYS
 from guyline.cli.value import (
@@ -23,6 +23,18 @@ from guyline.cli.value import (
 EXIT_CODES = """\
 exit codes: the command's own; 128+n if signal n ended it; 124 if a limit of time did, or it was left running; 127 if it
 was not found, 126 if it could not be executed; 125 if guyline itself failed."""
+
+
+class Labels(Action):
+    """Collects labels. Of one name there is one: which of several was meant, nobody could say."""
+
+    def __call__(self, _parser: ArgumentParser, namespace: Namespace, values: object, *_: object) -> None:
+        assert isinstance(values, tuple), "as the type of the option gives it"
+        name, value = values
+        labels = getattr(namespace, self.dest)
+        if labels.get(name, value) != value:
+            raise ArgumentError(self, f"{name!r} is given twice, with different values; give one")
+        setattr(namespace, self.dest, {**labels, name: value})
 
 
 def add_up(parser: ArgumentParser) -> None:
@@ -91,7 +103,7 @@ def add_exec(parser: ArgumentParser) -> None:
         help="never show the value of this variable in views",
     )
     parser.add_argument(
-        "--label", metavar="K=V", type=to_label, action="append", default=[], help="to find it by, in `guyline ps`"
+        "--label", metavar="K=V", type=to_label, action=Labels, default={}, help="to find it by, in `guyline ps`"
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument(

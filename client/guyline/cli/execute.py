@@ -72,7 +72,7 @@ def _start_options(agent: AsyncAgent, options: Namespace, output: OutputMode) ->
         directory=_directory(agent, options.cwd or ""),
         env=dict(options.env),
         redact=options.redact,
-        labels=dict(options.label),
+        labels=options.label,
         timeout=options.timeout,
         idle_timeout=options.idle_timeout,
         grace=options.grace,

@@ -21,7 +21,7 @@ async def run(options: Namespace) -> int:
     """Has all processes forgotten that have ended, and says what that gained."""
     latest = datetime.now(UTC) - timedelta(seconds=options.older_than)
     async with agent_of(options) as agent:
-        listing = await agent.list(labels=dict(options.label), states=_ENDED, max_ended=None)
+        listing = await agent.list(labels=options.label, states=_ENDED, max_ended=None)
         removed = await _remove(agent, [each for each in listing.processes if _ended_before(each, latest)])
     kept_bytes = sum(map(_kept_bytes, removed))
     if options.json:

@@ -33,7 +33,7 @@ _SORT: Mapping[str, Callable[[ProcessInfo], float | str]] = {
 
 async def run(options: Namespace) -> int:
     """Lists processes, once or as they change."""
-    labels = dict(options.label)
+    labels = options.label
     async with agent_of(options) as agent:
         if options.watch:
             await _watch(agent, labels, as_json=options.json)
@@ -80,7 +80,7 @@ def _sorted(processes: Sequence[ProcessInfo], key: str | None) -> list[ProcessIn
     return sorted(processes, key=_SORT[key]) if key is not None else list(processes)
 
 
-async def _watch(agent: AsyncAgent, labels: dict[str, str], *, as_json: bool) -> None:
+async def _watch(agent: AsyncAgent, labels: Mapping[str, str | None], *, as_json: bool) -> None:
     async with aclosing(agent.watch(labels=labels)) as events:
         async for event in events:
             if as_json:

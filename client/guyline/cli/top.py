@@ -86,7 +86,7 @@ async def _go_on(agent: AsyncAgent, options: Namespace) -> None:
 
 
 async def _look(agent: AsyncAgent, options: Namespace, before: Look | None) -> Look:
-    listing = await agent.list(labels=dict(options.label), states=[ProcessState.RUNNING], usage=True, max_ended=0)
+    listing = await agent.list(labels=options.label, states=[ProcessState.RUNNING], usage=True, max_ended=0)
     at = asyncio.get_running_loop().time()
     used = {busy.process.process_id: _cpu(busy.process) for busy in before.busy} if before else {}
     running = [process for process in listing.processes if process.state is ProcessState.RUNNING]

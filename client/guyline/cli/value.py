@@ -91,12 +91,12 @@ def to_label(text: str) -> tuple[str, str]:
     return name, value
 
 
-def to_wanted_label(text: str) -> tuple[str, str]:
+def to_wanted_label(text: str) -> tuple[str, str | None]:
     """A label to look for; a name alone: whatever its value."""
-    name, _, value = to_unicode(text).partition("=")
+    name, equals, value = to_unicode(text).partition("=")
     if not name:
         raise ArgumentTypeError(f"{text!r} has no name; give K=V, or K for any value")
-    return name, value
+    return name, value if equals else None
 
 
 def to_count(text: str) -> int:

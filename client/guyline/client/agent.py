@@ -265,7 +265,7 @@ class AsyncAgent:
     async def list(
         self,
         *,
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, str | None] | None = None,
         states: Collection[ProcessState] = (),
         id_prefix: str = "",
         usage: bool = False,
@@ -274,7 +274,7 @@ class AsyncAgent:
         """Lists the processes that the caller may see: all that run, and the newest that have ended.
 
         Args:
-            labels: Only those with all of these. An empty value: whatever the value.
+            labels: Only those with all of these. None as the value: whatever the value.
             states: Only those in one of these states. Empty: in any.
             id_prefix: Only those whose id begins so.
             usage: Say how much the running ones use. Costs the agent a look at all processes of its system.
@@ -297,7 +297,7 @@ class AsyncAgent:
                 return Listing(processes=tuple(found.values()), ended_total=page.ended_total)
             request.page_token = page.next_page_token
 
-    async def watch(self, *, labels: Mapping[str, str] | None = None) -> AsyncGenerator[WatchEvent, None]:
+    async def watch(self, *, labels: Mapping[str, str | None] | None = None) -> AsyncGenerator[WatchEvent, None]:
         """Follows the list of processes: everything, then ``Synced``, then changes. Never ends by itself.
 
         After a ``Reset`` everything comes again. Cancelling is safe.

@@ -13,6 +13,7 @@ from guyline.agent.v1.process_pb2 import TIME_LIMIT_DETACH_AFTER
 from guyline.client.connection import Connection, Line, was_asked_to_cancel
 from guyline.client.errors import PASSING, GuylineError, NotFound, Outcome, StoreChanged
 from guyline.client.patience import Outage
+from guyline.client.requests import to_wanted_labels, written_down
 from guyline.client.status import to_error, unreachable
 from guyline.client.wire import to_duration
 
@@ -115,16 +116,19 @@ class FollowedOutput(Followed[OutputMessage]):
 
 
 class FollowedList(Followed[pb.ProcessServiceWatchResponse]):
-    """The list of processes as it changes; only those with all of these labels."""
+    """The list of processes as it changes; only those with all of these labels, None being any value."""
 
-    def __init__(self, *, labels: Mapping[str, str], keepalive: float) -> None:
+    def __init__(self, *, labels: Mapping[str, str | None], keepalive: float) -> None:
         super().__init__(keepalive=keepalive)
-        self._labels = labels
+        self._labels, self._label_names = to_wanted_labels(labels)
 
     def call(self, line: Line) -> StreamCall[pb.ProcessServiceWatchResponse]:
         """Goes on at the cursor; without one, everything comes first."""
         keepalive = to_duration(self.keepalive)
-        request = pb.ProcessServiceWatchRequest(cursor=self._cursor, keepalive=keepalive, labels=self._labels)
+        with written_down("watch"):
+            request = pb.ProcessServiceWatchRequest(
+                cursor=self._cursor, keepalive=keepalive, labels=self._labels, label_names=self._label_names
+            )
         return line.processes.Watch(request, metadata=line.metadata)
 
     def take(self, message: pb.ProcessServiceWatchResponse) -> bool:

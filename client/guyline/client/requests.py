@@ -91,7 +91,7 @@ def to_key(key: Key) -> process_pb.IdempotencyKey:
 
 def to_list_request(
     *,
-    labels: Mapping[str, str],
+    labels: Mapping[str, str | None],
     states: Collection[ProcessState],
     id_prefix: str,
     usage: bool,
@@ -106,8 +106,17 @@ def to_list_request(
         request = pb.ProcessServiceListRequest(max_ended=max_ended, usage=usage)
         if labels or states or id_prefix:
             wanted = [process_pb.ProcessState.ValueType(state) for state in states]
-            request.filter.CopyFrom(pb.ProcessFilter(labels=labels, states=wanted, id_prefix=id_prefix))
+            values, names = to_wanted_labels(labels)
+            request.filter.CopyFrom(
+                pb.ProcessFilter(labels=values, label_names=names, states=wanted, id_prefix=id_prefix)
+            )
         return request
+
+
+def to_wanted_labels(labels: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
+    """Those that are wanted with their values, and the names of those that are wanted whatever their values."""
+    values = {name: value for name, value in labels.items() if value is not None}
+    return values, [name for name, value in labels.items() if value is None]
 
 
 @contextmanager

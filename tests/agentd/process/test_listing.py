@@ -63,15 +63,16 @@ async def pages(agent: RunningAgent, **fields: Any) -> AsyncIterator[ProcessServ
 
 
 async def test_a_process_is_found_by_its_labels(agent: RunningAgent) -> None:
-    """All that are asked for must be there; an empty value asks for the name alone."""
+    """All that are asked for must be there, with their values or by their names alone."""
     both = await run(agent, "true", labels={"job": "build", "branch": "main"})
     one = await run(agent, "true", labels={"job": "build"})
     await run(agent, "true", labels={"job": "test"})
     await run(agent, "true")
 
     assert ids((await listed(agent, labels={"job": "build"})).processes) == [one.process_id, both.process_id]
-    assert ids((await listed(agent, labels={"job": "build", "branch": ""})).processes) == [both.process_id]
-    assert len((await listed(agent, labels={"job": ""})).processes) == 3
+    assert ids((await listed(agent, labels={"job": "build"}, label_names=["branch"])).processes) == [both.process_id]
+    assert len((await listed(agent, label_names=["job"])).processes) == 3
+    assert ids((await listed(agent, label_names=["job", "branch"])).processes) == [both.process_id]
     assert not (await listed(agent, labels={"job": "build", "branch": "dev"})).processes
     assert both.process.labels == {"job": "build", "branch": "main"}
 
@@ -140,12 +141,21 @@ async def test_the_beginning_of_an_id_is_enough(agent: RunningAgent) -> None:
         assert not (await listed(agent, id_prefix=prefix)).processes
 
 
+async def test_an_empty_value_of_a_label_is_one_like_any_other(agent: RunningAgent) -> None:
+    """Who tidies up what has none must not lose what has one."""
+    empty = await run(agent, "true", labels={"job": ""})
+    await run(agent, "true", labels={"job": "build"})
+    await run(agent, "true", labels={"name": ""})
+
+    assert ids((await listed(agent, labels={"job": ""})).processes) == [empty.process_id]
+
+
 async def test_a_filter_shows_a_chat_nothing_of_others(agent: RunningAgent) -> None:
     """Nor does it count them."""
     chat = in_chat(uuid.uuid4())
     mine = await run(agent, "true", metadata=chat, labels={"a": "1"})
     await run(agent, "true", labels={"a": "1"})
-    request = ProcessServiceListRequest(filter=ProcessFilter(labels={"a": ""}))
+    request = ProcessServiceListRequest(filter=ProcessFilter(label_names=["a"]))
 
     answer = await agent.processes.List(request, metadata=chat)
 

@@ -264,6 +264,12 @@ WRONG_LISTS: dict[str, tuple[ProcessServiceListRequest, str]] = {
     "an unknown state": (filtered(states=[1, 9]), "filter.states[1]"),
     "a label too long": (filtered(labels={"a": "x" * 256}), "filter.labels['a']"),
     "too many labels": (filtered(labels={f"l{i}": "" for i in range(33)}), "filter.labels"),
+    "too many of both": (
+        filtered(labels={f"l{i}": "" for i in range(20)}, label_names=["a"] * 13),
+        "filter.label_names",
+    ),
+    "a label without a name": (filtered(label_names=[""]), "filter.label_names"),
+    "a label's name too long": (filtered(label_names=["x" * 64]), "filter.label_names"),
 }
 
 
@@ -277,9 +283,11 @@ async def test_each_wrong_field_of_a_list_is_named(shared_agent: RunningAgent, c
 
 async def test_the_labels_of_a_watch_have_the_same_bounds(shared_agent: RunningAgent) -> None:
     """What no process can have, nobody need wait for."""
-    request = ProcessServiceWatchRequest(labels={"": "x"})
+    named = ProcessServiceWatchRequest(labels={"": "x"})
+    unnamed = ProcessServiceWatchRequest(label_names=[""])
 
-    assert_invalid(await refusal(shared_agent.processes.Watch(request)), "labels")
+    assert_invalid(await refusal(shared_agent.processes.Watch(named)), "labels")
+    assert_invalid(await refusal(shared_agent.processes.Watch(unnamed)), "label_names")
 
 
 async def test_a_cancel_names_something(shared_agent: RunningAgent) -> None:

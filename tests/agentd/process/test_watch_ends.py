@@ -190,11 +190,11 @@ async def test_an_end_is_told_once_while_another_one_takes_its_time(agent: Runni
 
 async def test_a_watch_by_labels_tells_of_nothing_else(agent: RunningAgent) -> None:
     """Not of starts, ends or removals."""
-    reader = Reader(agent, labels={"job": ""})
+    reader = Reader(agent, label_names=["job"], labels={"name": ""})
     await reader.until_synced()
-    other = await run(agent, "true", labels={"name": "x"})
+    other = await run(agent, "true", labels={"job": "build", "name": "x"})
     await agent.processes.Remove(ProcessServiceRemoveRequest(process_id=other.process_id))
-    wanted = await run(agent, "true", labels={"job": "build"})
+    wanted = await run(agent, "true", labels={"job": "build", "name": ""})
     await reader.until_ended(wanted.process_id)
     await agent.processes.Remove(ProcessServiceRemoveRequest(process_id=wanted.process_id))
     await reader.until_synced()

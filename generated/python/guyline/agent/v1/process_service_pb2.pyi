@@ -664,15 +664,20 @@ class ProcessFilter(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     ID_PREFIX_FIELD_NUMBER: _builtins.int
+    LABEL_NAMES_FIELD_NUMBER: _builtins.int
     id_prefix: _builtins.str
     """Its id begins so."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """It has all of these labels, with these values. An empty value: whatever the value."""
+        """It has all of these labels, with these values. An empty value is one like any other."""
 
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_process_pb2.ProcessState.ValueType]:
         """It is in one of these states."""
+
+    @_builtins.property
+    def label_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """It has labels of all of these names, whatever their values. Together with `labels` at most 32."""
 
     def __init__(
         self,
@@ -680,10 +685,11 @@ class ProcessFilter(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         states: _abc.Iterable[_process_pb2.ProcessState.ValueType] | None = ...,
         id_prefix: _builtins.str = ...,
+        label_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id_prefix", b"id_prefix", "labels", b"labels", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id_prefix", b"id_prefix", "label_names", b"label_names", "labels", b"labels", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -750,6 +756,7 @@ class ProcessServiceWatchRequest(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     KEEPALIVE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    LABEL_NAMES_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
     """The last cursor. Empty: from the start, with everything."""
     @_builtins.property
@@ -760,16 +767,21 @@ class ProcessServiceWatchRequest(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only processes with all of these labels, as in ProcessFilter."""
 
+    @_builtins.property
+    def label_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only processes with labels of all of these names, as in ProcessFilter."""
+
     def __init__(
         self,
         *,
         cursor: _builtins.bytes = ...,
         keepalive: _duration_pb2.Duration | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        label_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["keepalive", b"keepalive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "keepalive", b"keepalive", "labels", b"labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "keepalive", b"keepalive", "label_names", b"label_names", "labels", b"labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,16 +14,25 @@ _VERSION = 1
 _BEYOND_ALL = 2**64 - 1
 
 
-def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Whether all that are wanted are there with their values; an empty value is any."""
-    return all(name in labels and value in {"", labels[name]} for name, value in wanted.items())
+@dataclass(frozen=True, kw_only=True)
+class WantedLabels:
+    """Labels that a process must have: some with these values, others whatever their values are."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+
+    def are_among(self, labels: Mapping[str, str]) -> bool:
+        return self.names <= labels.keys() and all(labels.get(name) == value for name, value in self.values.items())
+
+
+WHATEVER_LABELS = WantedLabels()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
     """What a process must be like; what is empty does not matter."""
 
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: WantedLabels = WHATEVER_LABELS
     states: frozenset[State] = frozenset()
     id_prefix: str = ""
 
@@ -31,7 +40,7 @@ class Filter:
         return (
             process.process_id.startswith(self.id_prefix)
             and (not self.states or state_of(process.exit) in self.states)
-            and has_labels(process.origin.labels, self.labels)
+            and self.labels.are_among(process.origin.labels)
         )
 
 

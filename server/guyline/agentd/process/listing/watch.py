@@ -1,11 +1,11 @@
 """Watching the processes: one reader's way through what changes."""
 
 import struct
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from guyline.agentd.process.listing.query import has_labels
+from guyline.agentd.process.listing.query import WHATEVER_LABELS, WantedLabels
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Listed, Processes
 from guyline.daemon.caller import Caller
@@ -58,10 +58,10 @@ class Interest:
     """Which processes a reader wants to hear of."""
 
     caller: Caller
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: WantedLabels = WHATEVER_LABELS
 
     def covers(self, listed: Listed) -> bool:
-        return self.caller.sees(listed.chat_id) and has_labels(listed.labels, self.labels)
+        return self.caller.sees(listed.chat_id) and self.labels.are_among(listed.labels)
 
 
 class Watcher:

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from guyline.agent.v1 import process_pb2 as pb
 from guyline.agent.v1 import process_service_pb2 as calls
 from guyline.agentd.process.errors import JournalQuota
-from guyline.agentd.process.listing.query import Filter, Place, Query
+from guyline.agentd.process.listing.query import Filter, Place, Query, WantedLabels
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.service.convert_privileges import to_privileges
 from guyline.agentd.process.service.convert_process import STATES
@@ -43,6 +43,8 @@ DEFAULT_WRITE_WAIT = 10.0
 
 Placed = calls.GetOutputRequest | calls.PatternCondition
 """What begins somewhere in a process's output."""
+Labelled = calls.ProcessFilter | calls.ProcessServiceWatchRequest
+"""What asks for labels."""
 Ending = calls.SignalRequest | calls.ProcessServiceCancelRequest
 """What ends a process step by step."""
 
@@ -126,10 +128,14 @@ def _check_labels(problems: Problems, path: str, labels: Mapping[str, str]) -> N
     if len(labels) > MAX_LABELS:
         problems.add(path, f"holds {len(labels)} labels, at most {MAX_LABELS} are allowed")
     for name, value in labels.items():
-        if not name:
-            problems.add(path, "holds a label without a name")
-        problems.check_text(path, name, at_most=MAX_LABEL_NAME_BYTES)
+        _check_label_name(problems, path, name)
         problems.check_text(f"{path}[{name[:40]!r}]", value, at_most=MAX_LABEL_BYTES)
+
+
+def _check_label_name(problems: Problems, path: str, name: str) -> None:
+    if not name:
+        problems.add(path, "holds a label without a name")
+    problems.check_text(path, name, at_most=MAX_LABEL_NAME_BYTES)
 
 
 def _to_key(problems: Problems, key: pb.IdempotencyKey, path: str) -> Key:
@@ -153,7 +159,7 @@ def to_query(request: calls.ProcessServiceListRequest) -> Query:
     """Which processes to list. Raises InvalidInput."""
     problems = Problems()
     wanted = request.filter
-    _check_labels(problems, "filter.labels", wanted.labels)
+    labels = _to_wanted_labels(problems, wanted, "filter.")
     states = {number: state for state, number in STATES.items()}
     for index, state in enumerate(wanted.states):
         problems.check_enum(f"filter.states[{index}]", state, states)
@@ -163,7 +169,7 @@ def to_query(request: calls.ProcessServiceListRequest) -> Query:
     problems.raise_if_any()
     return Query(
         filter=Filter(
-            labels=dict(wanted.labels),
+            labels=labels,
             states=frozenset(states[state] for state in wanted.states),
             id_prefix=wanted.id_prefix,
         ),
@@ -173,12 +179,23 @@ def to_query(request: calls.ProcessServiceListRequest) -> Query:
     )
 
 
-def to_label_filter(field: str, labels: Mapping[str, str]) -> Mapping[str, str]:
+def to_wanted_labels(request: calls.ProcessServiceWatchRequest) -> WantedLabels:
     """Labels that are asked for. Raises InvalidInput."""
     problems = Problems()
-    _check_labels(problems, field, labels)
+    labels = _to_wanted_labels(problems, request, "")
     problems.raise_if_any()
-    return dict(labels)
+    return labels
+
+
+def _to_wanted_labels(problems: Problems, wanted: Labelled, path: str) -> WantedLabels:
+    _check_labels(problems, f"{path}labels", wanted.labels)
+    field = f"{path}label_names"
+    if len(wanted.label_names) > MAX_LABELS - min(len(wanted.labels), MAX_LABELS):
+        asked = len(wanted.labels) + len(wanted.label_names)
+        problems.add(field, f"makes {asked} labels with `labels`, at most {MAX_LABELS} are allowed")
+    for name in wanted.label_names:
+        _check_label_name(problems, field, name)
+    return WantedLabels(values=dict(wanted.labels), names=frozenset(wanted.label_names))
 
 
 def _to_input_mode(request: calls.StartRequest) -> InputMode:

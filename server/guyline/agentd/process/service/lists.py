@@ -53,7 +53,7 @@ class ListCalls:
     async def watch(
         self, request: pb.ProcessServiceWatchRequest, context: Context
     ) -> AsyncGenerator[pb.ProcessServiceWatchResponse, None]:
-        interest = Interest(caller=caller_of(context), labels=convert.to_label_filter("labels", request.labels))
+        interest = Interest(caller=caller_of(context), labels=convert.to_wanted_labels(request))
         cursor = WatchCursor.from_bytes(request.cursor) if request.cursor else None
         quiet = convert.to_keepalive(request)
         watcher = Watcher(self._processes, interest, cursor, incarnation=self._incarnation, quiet=quiet)

@@ -1776,7 +1776,7 @@ class ProcessFilter(betterproto2.Message):
         1, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
     """
-    It has all of these labels, with these values. An empty value: whatever the value.
+    It has all of these labels, with these values. An empty value is one like any other.
     """
 
     states: "list[ProcessState]" = betterproto2.field(2, betterproto2.TYPE_ENUM, repeated=True)
@@ -1787,6 +1787,11 @@ class ProcessFilter(betterproto2.Message):
     id_prefix: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     Its id begins so.
+    """
+
+    label_names: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+    """
+    It has labels of all of these names, whatever their values. Together with `labels` at most 32.
     """
 
 
@@ -2024,6 +2029,11 @@ class ProcessServiceWatchRequest(betterproto2.Message):
     )
     """
     Only processes with all of these labels, as in ProcessFilter.
+    """
+
+    label_names: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Only processes with labels of all of these names, as in ProcessFilter.
     """
 
 
