@@ -20,7 +20,6 @@ from guyline.client import (
     Put,
     Removed,
     StoreChanged,
-    WhenFull,
 )
 from guyline.client import Gap as LostOutput
 from guyline.client import Reset as WasReset
@@ -88,16 +87,6 @@ async def test_times_come_after_a_break_as_well(scripted: ScriptedAgent, client:
     repeated, resumed = scripted.calls[2:]
     assert (repeated.since.ToDatetime(UTC), repeated.times, repeated.cursor) == (since, True, b"")
     assert (resumed.HasField("since"), resumed.times, resumed.cursor) == (False, True, b"4")
-
-
-async def test_whoever_paced_a_process_paces_it_after_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
-    """Otherwise a slow reader would lose output only because its connection once broke."""
-    scripted.plays(breaks(began()), gives(ended()), breaks(began()), gives(ended()))
-
-    await _all(await client.open(["make"]))
-    await _all(await client.open(["make"], when_full=WhenFull.DROP_OLDEST))
-
-    assert [call.paces for call in scripted.calls[1::2]] == [True, False]
 
 
 async def test_a_stream_that_ends_too_early_is_resumed(scripted: ScriptedAgent, client: AsyncAgent) -> None:
@@ -286,19 +275,3 @@ async def test_a_stream_that_is_read_while_the_agent_is_left_says_so(scripted: S
 
     with pytest.raises(GuylineError, match="closed by this program"):
         await reader
-
-
-async def test_looking_and_waiting_take_no_pace_from_a_reader(scripted: ScriptedAgent, client: AsyncAgent) -> None:
-    """The agent would run ahead of the slow reader, which then loses output."""
-    scripted.plays(_falls_silent, gives(printed(b"x", offset=0)), gives(ended()))
-    handle = await client.open(["make"])
-    reader = asyncio.create_task(_read(handle, reading := asyncio.Event()))
-    await reading.wait()
-
-    looked = [chunk.data async for chunk in handle.output(snapshot=True)]
-    await handle.wait()
-
-    reader.cancel()
-    await asyncio.wait({reader})
-    assert looked == [b"x"]
-    assert [call.paces for call in scripted.calls[1:]] == [False, False]

@@ -17,9 +17,10 @@ from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
 from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
 from guyline.client.errors import InputClosed, InvalidInput, Violation
-from guyline.client.following import FollowedList, FollowedOutput, follow
+from guyline.client.following import FollowedList, FollowedOutput, Opened, follow
 from guyline.client.options import RunOptions, StartOptions
-from guyline.client.process import AsyncProcess, Opened, cancel
+from guyline.client.pacing import Pacing
+from guyline.client.process import AsyncProcess, cancel
 from guyline.client.requests import to_key, to_list_request, to_start_request
 from guyline.client.values import AgentInfo, Canceled, Chunk, Key, Listing, ProcessInfo, Upgrade, WatchEvent
 from guyline.client.wire import to_agent_info, to_duration, to_process_info, to_watch_events
@@ -188,18 +189,19 @@ class AsyncAgent:
         next_input: int | None,
     ) -> AsyncProcess:
         start = to_start_request(command, options, when_full=WhenFull.PAUSE)
-        paces = WhenFull(start.when_full) is WhenFull.PAUSE
         request = pb.RunRequest(start=start)
         if detach_after is not None:
             request.detach_after.CopyFrom(to_duration(detach_after))
-        messages = follow(self._connection, FollowedOutput(request, paces=paces, keepalive=self._keepalive))
+        pacing = Pacing(is_wanted=WhenFull(start.when_full) is WhenFull.PAUSE)
+        followed = FollowedOutput(request, pacing=pacing, keepalive=self._keepalive)
+        messages = follow(self._connection, followed)
         first = await anext(messages)
         assert isinstance(first, pb.RunResponse), "a Run is repeated until it has answered"
         return self._handle(
             to_process_info(first.process),
-            paces=paces,
+            pacing=pacing,
             attached=first.attached,
-            opened=Opened(first, messages),
+            opened=Opened(followed, first, messages),
             next_input=next_input,
         )
 
@@ -215,8 +217,8 @@ class AsyncAgent:
         """
         request = to_start_request(command, options, when_full=WhenFull.DROP_OLDEST)
         response = await self._connection.ask(lambda line: line.processes.Start, request, repeatable=True)
-        paces = WhenFull(request.when_full) is WhenFull.PAUSE
-        return self._handle(to_process_info(response.process), paces=paces, attached=response.attached)
+        pacing = Pacing(is_wanted=WhenFull(request.when_full) is WhenFull.PAUSE)
+        return self._handle(to_process_info(response.process), pacing=pacing, attached=response.attached)
 
     async def attach(self, process_id: str, *, paces: bool = False) -> AsyncProcess:
         """Gives a handle on a process that somebody has started.
@@ -229,10 +231,10 @@ class AsyncAgent:
             ProcessNotFound: There is no such process, or it is another chat's.
         """
         request = pb.AttachRequest(process_id=process_id, tail_bytes=0, snapshot=True)
-        followed = FollowedOutput(request, paces=False, keepalive=self._keepalive)
+        followed = FollowedOutput(request, pacing=Pacing(is_wanted=False), keepalive=self._keepalive)
         async with aclosing(follow(self._connection, followed)) as messages:
             first = await anext(messages)
-        return self._handle(to_process_info(first.process), paces=paces)
+        return self._handle(to_process_info(first.process), pacing=Pacing(is_wanted=paces))
 
     async def cancel(self, target: str | Key, *, grace: float | None = None, wait: float | None = None) -> Canceled:
         """Ends a process, by its id, or what was or would be started under a key. Neither runs on, or will ever run.
@@ -341,7 +343,7 @@ class AsyncAgent:
         self,
         info: ProcessInfo,
         *,
-        paces: bool,
+        pacing: Pacing,
         attached: bool = False,
         opened: Opened | None = None,
         next_input: int | None = None,
@@ -349,7 +351,7 @@ class AsyncAgent:
         process = AsyncProcess(
             self._connection,
             info,
-            paces=paces,
+            pacing=pacing,
             keepalive=self._keepalive,
             attached=attached,
             opened=opened,

@@ -4,6 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, cast
 
 import grpc.aio
@@ -12,6 +13,7 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_pb2 import TIME_LIMIT_DETACH_AFTER
 from guyline.client.connection import Connection, Line, was_asked_to_cancel
 from guyline.client.errors import PASSING, GuylineError, NotFound, Outcome, StoreChanged
+from guyline.client.pacing import Pacing
 from guyline.client.patience import Outage
 from guyline.client.requests import to_wanted_labels, written_down
 from guyline.client.status import to_error, unreachable
@@ -41,11 +43,32 @@ class Followed(ABC, Generic[Message]):
         self.keepalive = keepalive
         self.ended = False
         """Whether nothing can follow. A call that ends before is resumed."""
+        self.is_called_off = False
+        """Whether the call under way was ended here, for another to go on in its place."""
+        self._under_way: StreamCall[Message] | None = None
         self._cursor = b""
 
     @abstractmethod
     def call(self, line: Line) -> StreamCall[Message]:
         """Calls for what has not come yet."""
+
+    def begin(self, line: Line) -> StreamCall[Message]:
+        """Makes a call, which is under way until it is ``over``."""
+        self.is_called_off = False
+        self._under_way = self.call(line)
+        return self._under_way
+
+    def over(self) -> None:
+        """Ends the call, if that has not happened yet."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+            self._under_way = None
+
+    def call_anew(self) -> None:
+        """Goes on with another call, if one is under way."""
+        if self._under_way is not None:
+            self.is_called_off = True
+            self._under_way.cancel()
 
     def take(self, message: Message) -> bool:
         """Remembers how far the message goes; returns whether the stream got anywhere by it."""
@@ -63,13 +86,15 @@ class Followed(ABC, Generic[Message]):
 
 
 class FollowedOutput(Followed[OutputMessage]):
-    """The output of one process, opened by starting it or by attaching to it."""
+    """The output of one process, opened by starting it or by attaching to it. ``pacing`` says of each call whether it
+    is to pace the process.
+    """
 
-    def __init__(self, opening: pb.RunRequest | pb.AttachRequest, *, paces: bool, keepalive: float) -> None:
+    def __init__(self, opening: pb.RunRequest | pb.AttachRequest, *, pacing: Pacing, keepalive: float) -> None:
         super().__init__(keepalive=keepalive)
         self._opening = opening
         self._opening.keepalive.CopyFrom(to_duration(keepalive))
-        self._paces = paces
+        self._pacing = pacing
         self._snapshot = isinstance(opening, pb.AttachRequest) and opening.snapshot
         self._process_id = ""
 
@@ -78,7 +103,9 @@ class FollowedOutput(Followed[OutputMessage]):
         if self._process_id:
             return line.processes.Attach(self._resumption(), metadata=line.metadata)
         if isinstance(self._opening, pb.RunRequest):
+            self._pacing.asked(self)
             return line.processes.Run(self._opening, metadata=line.metadata)
+        self._opening.paces = self._pacing.asks(self)
         return line.processes.Attach(self._opening, metadata=line.metadata)
 
     def take(self, message: OutputMessage) -> bool:
@@ -108,11 +135,27 @@ class FollowedOutput(Followed[OutputMessage]):
             process_id=self._process_id,
             cursor=self._cursor,
             snapshot=self._snapshot,
-            paces=self._paces,
+            paces=self._pacing.asks(self),
             keepalive=self._opening.keepalive,
             times=self._opening.times,
             detach_after=self._opening.detach_after if self._opening.HasField("detach_after") else None,
         )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A stream of output of which the first message has come."""
+
+    followed: FollowedOutput
+    first: OutputMessage
+    rest: AsyncGenerator[OutputMessage, None]
+
+    async def messages(self) -> AsyncGenerator[OutputMessage, None]:
+        """All of it, the first message as well."""
+        async with aclosing(self.rest):
+            yield self.first
+            async for message in self.rest:
+                yield message
 
 
 class FollowedList(Followed[pb.ProcessServiceWatchResponse]):
@@ -158,9 +201,11 @@ async def follow(connection: Connection, followed: Followed[Message]) -> AsyncGe
 
 
 async def _one_call(connection: Connection, line: Line, followed: Followed[Message]) -> AsyncGenerator[Message, None]:
-    """Gives the messages of one call. However it ends before the stream has ended, it raises."""
+    """Gives the messages of one call. However it ends before the stream has ended, it raises, unless the stream goes on
+    with another call.
+    """
     address = str(connection.address)
-    call = followed.call(line)
+    call = followed.begin(line)
     replies = cast("AsyncGenerator[Message, None]", aiter(call))  # its type says less than it is
     try:
         async with aclosing(replies):
@@ -174,9 +219,11 @@ async def _one_call(connection: Connection, line: Line, followed: Followed[Messa
     except asyncio.CancelledError:
         if was_asked_to_cancel():
             raise
+        if followed.is_called_off:
+            return
         raise followed.meaning(connection.cut_short(line)) from None
     finally:
-        call.cancel()
+        followed.over()
     followed.call_ended()
     if not followed.ended:
         raise unreachable(address, "the stream ended too early")

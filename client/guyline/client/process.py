@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from contextlib import aclosing, nullcontext
+from dataclasses import replace
 from signal import SIGKILL, SIGTERM
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -14,9 +14,10 @@ from guyline.client.completed import StillRunning
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.enums import OutputStyle, OutputWait, ProcessState, SignalScope
 from guyline.client.errors import Defect
-from guyline.client.following import FollowedOutput, OutputMessage, follow
+from guyline.client.following import FollowedOutput, Opened, OutputMessage, follow
 from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.options import OutputRange
+from guyline.client.pacing import Pacing
 from guyline.client.values import Canceled, Chunk, Exit, Line, ProcessInfo, Signalled
 from guyline.client.wire import Update, to_canceled, to_duration, to_signalled, to_timestamp, to_update
 from guyline.client.writing import Data, Writer
@@ -26,19 +27,7 @@ if TYPE_CHECKING:
     from guyline.client.view import View
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A stream of output of which the first message has come."""
-
-    first: OutputMessage
-    rest: AsyncGenerator[OutputMessage, None]
-
-    async def messages(self) -> AsyncGenerator[OutputMessage, None]:
-        """All of it, the first message as well."""
-        async with aclosing(self.rest):
-            yield self.first
-            async for message in self.rest:
-                yield message
+_Stream = tuple[FollowedOutput, AsyncGenerator[OutputMessage, None]]
 
 
 class AsyncProcess:
@@ -53,7 +42,7 @@ class AsyncProcess:
         connection: Connection,
         info: ProcessInfo,
         *,
-        paces: bool,
+        pacing: Pacing,
         keepalive: float,
         attached: bool = False,
         opened: Opened | None = None,
@@ -66,8 +55,7 @@ class AsyncProcess:
         self.detached = False
         """Whether ``output`` ended because of ``detach_after``, and not because the process did."""
         self._connection = connection
-        self._paces = paces
-        self._readers = 0
+        self._pacing = pacing
         self._keepalive = keepalive
         self._opened = opened
         self._writer = Writer(connection, info.process_id, next_offset=next_input)
@@ -111,17 +99,14 @@ class AsyncProcess:
         """
         snapshot = where.get("snapshot", False)
         plain = not (snapshot or times) and all(value is None for key, value in where.items() if key != "snapshot")
-        updates = self._take_opened() if plain else None
-        if updates is None:
-            updates = self._attach(times=times, **where)
-        self._readers += not snapshot
-        try:
-            async with aclosing(updates):
+        opened = self._take_opened() if plain else None
+        followed, messages = opened or self._attached(times=times, **where)
+        may_pace = nullcontext() if snapshot else self._pacing.among(followed, reads=True)
+        with may_pace:
+            async with aclosing(self._updates(messages)) as updates:
                 async for update in updates:
                     for chunk in update.chunks:
                         yield chunk
-        finally:
-            self._readers -= not snapshot
 
     async def lines(
         self, *, max_line_bytes: int = LINE_BYTES, **where: Unpack[OutputRange]
@@ -165,14 +150,13 @@ class AsyncProcess:
     async def _wait(self) -> Exit:
         if self.info.exit is not None:
             return self.info.exit
-        opened = self._take_opened()
-        for updates in (opened, self._attach(tail_bytes=0)):
-            if updates is None:
-                continue
-            async with aclosing(updates):
-                async for update in updates:
-                    if update.exit is not None:
-                        return update.exit
+        for _ in range(2):  # the opened stream may end before the process does, by its `detach_after`
+            followed, messages = self._take_opened() or self._attached(tail_bytes=0)
+            with self._pacing.among(followed, reads=False):
+                async with aclosing(self._updates(messages)) as updates:
+                    async for update in updates:
+                        if update.exit is not None:
+                            return update.exit
         raise Defect(f"the output of process {self.id} ended, and the agent did not say how the process did")
 
     async def wait_for(self, *conditions: "Condition", timeout: float | None = None) -> "Met":
@@ -340,25 +324,22 @@ class AsyncProcess:
         request = pb.ProcessServiceRemoveRequest(process_id=self.id)
         await self._connection.ask(lambda line: line.processes.Remove, request, repeatable=False)
 
-    def _take_opened(self) -> AsyncGenerator[Update, None] | None:
+    def _take_opened(self) -> _Stream | None:
         opened, self._opened = self._opened, None
-        return self._updates(opened.messages()) if opened is not None else None
+        return (opened.followed, opened.messages()) if opened is not None else None
 
-    def _attach(self, *, times: bool = False, **where: Unpack[OutputRange]) -> AsyncGenerator[Update, None]:
-        snapshot, since = where.get("snapshot", False), where.get("since")
-        # Only one stream paces a process: whoever merely looks, or waits, must not take that from a slow reader.
-        paces = self._paces and not snapshot and not self._readers
+    def _attached(self, *, times: bool = False, **where: Unpack[OutputRange]) -> _Stream:
+        since = where.get("since")
         request = pb.AttachRequest(
             process_id=self.id,
             from_offset=where.get("from_offset"),
             tail_bytes=where.get("tail_bytes"),
             since=to_timestamp(since) if since else None,
-            snapshot=snapshot,
-            paces=paces,
+            snapshot=where.get("snapshot", False),
             times=times,
         )
-        followed = FollowedOutput(request, paces=paces, keepalive=self._keepalive)
-        return self._updates(follow(self._connection, followed))
+        followed = FollowedOutput(request, pacing=self._pacing, keepalive=self._keepalive)
+        return followed, follow(self._connection, followed)
 
     async def _updates(self, messages: AsyncGenerator[OutputMessage, None]) -> AsyncGenerator[Update, None]:
         async with aclosing(messages):
@@ -366,6 +347,8 @@ class AsyncProcess:
                 update = to_update(message)
                 self.info = _updated(self.info, update)
                 self.detached = update.detached
+                if self.info.exit is not None:
+                    self._pacing.end()
                 yield update
 
 

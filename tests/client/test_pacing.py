@@ -1,0 +1,139 @@
+"""Which stream of a handle the process waits for, if it is slow."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client import AsyncAgent, WhenFull
+from guyline.client.process import AsyncProcess
+from tests.client.scripted import Context, Play, ScriptedAgent, as_run, began, breaks, ended, gives, printed, process
+from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE, until
+
+MUCH = 48 << 20
+
+
+async def _all(handle: AsyncProcess) -> bytes:
+    return b"".join([chunk.data async for chunk in handle.output()])
+
+
+async def _read(handle: AsyncProcess, began: asyncio.Event) -> None:
+    async for _ in handle.output():
+        began.set()
+
+
+def _lasts(*messages: Any, until: asyncio.Event) -> Play:
+    """Answers with these messages; the connection breaks when it is said."""
+
+    async def play(request: Any, context: Context) -> AsyncIterator[Any]:
+        del request
+        for message in messages:
+            yield message
+        await until.wait()
+        await context.abort(grpc.StatusCode.UNAVAILABLE)
+
+    return play
+
+
+def _attached() -> pb.AttachResponse:
+    """A first message, with output."""
+    message = printed(b"x", offset=0)
+    message.process.CopyFrom(process())
+    return message
+
+
+async def test_whoever_paced_a_process_paces_it_after_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Otherwise a slow reader would lose output only because its connection once broke."""
+    scripted.plays(breaks(began()), gives(ended()), breaks(began()), gives(ended()))
+
+    await _all(await client.open(["make"]))
+    await _all(await client.open(["make"], when_full=WhenFull.DROP_OLDEST))
+
+    assert [call.paces for call in scripted.calls[1::2]] == [True, False]
+
+
+async def test_who_waits_lets_the_reader_pace_after_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Whoever came back last would have the pacing; and who only waits drains, past a slow reader."""
+    cut = asyncio.Event()
+    scripted.plays(_lasts(began(), until=cut), _lasts(_attached(), until=cut))
+    scripted.plays(gives(ended()), gives(ended()))
+    handle = await client.open(["make"])
+    waiter = asyncio.create_task(handle.wait())
+    await until(lambda: handle._opened is None)
+    reader = asyncio.create_task(_read(handle, reading := asyncio.Event()))
+    await reading.wait()
+
+    cut.set()
+    await asyncio.gather(waiter, reader)
+
+    assert scripted.calls[1].paces, "the reader came later, and yet goes first"
+    assert {call.cursor: call.paces for call in scripted.calls[2:]} == {b"0": False, b"1": True}
+
+
+async def test_who_waits_goes_on_when_the_reader_has_left(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Otherwise the process would wait for a minute, for a reader that does not come back."""
+    never = asyncio.Event()
+    scripted.plays(_lasts(began(), until=never), _lasts(_attached(), until=never), gives(ended(3)))
+    handle = await client.open(["make"])
+    waiter = asyncio.create_task(handle.wait())
+    await until(lambda: handle._opened is None)
+    async with aclosing(handle.output()) as chunks:
+        await anext(chunks)
+
+    assert (await waiter).code == 3
+    assert [(call.cursor, call.paces) for call in scripted.calls[2:]] == [(b"0", True)]
+
+
+async def test_a_stream_that_was_opened_first_takes_the_pacing_back(
+    scripted: ScriptedAgent, client: AsyncAgent
+) -> None:
+    """Something was looked up in the output before it is read."""
+    never = asyncio.Event()
+    scripted.plays(_lasts(began(), until=never), gives(printed(b"x", offset=0), ended()), gives(ended()))
+    handle = await client.open(["make"])
+    async with aclosing(handle.output(tail_bytes=1)) as chunks:
+        await anext(chunks)
+
+    await _all(handle)
+
+    assert [call.paces for call in scripted.calls[1:]] == [True, True]
+
+
+async def test_the_reader_that_remains_is_waited_for(shared_agent: RunningAgent, tmp_path: Path) -> None:
+    """The one that has left took the pacing with it, and the process printed no more for a minute."""
+    go = tmp_path / "go"
+    command = f"echo ready; until test -e {go}; do sleep 0.02; done; head -c {MUCH} /dev/zero"
+    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
+        handle = await agent.open(command)
+        async with aclosing(handle.output()) as first, aclosing(handle.output()) as second:
+            await anext(first)
+            await anext(second)
+            await first.aclose()
+            go.touch()
+            rest = [(len(chunk.data), chunk.gap) async for chunk in second]
+
+    assert sum(size for size, _ in rest) == MUCH
+    assert not any(gap for _, gap in rest)
+
+
+async def test_looking_and_waiting_take_no_pace_from_a_reader(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """The agent would run ahead of the slow reader, which then loses output."""
+    scripted.plays(
+        _lasts(began(), as_run(_attached()), until=asyncio.Event()), gives(printed(b"x", offset=0)), gives(ended())
+    )
+    handle = await client.open(["make"])
+    reader = asyncio.create_task(_read(handle, reading := asyncio.Event()))
+    await reading.wait()
+
+    looked = [chunk.data async for chunk in handle.output(snapshot=True)]
+    await handle.wait()
+
+    reader.cancel()
+    await asyncio.wait({reader})
+    assert looked == [b"x"]
+    assert [call.paces for call in scripted.calls[1:]] == [False, False]
