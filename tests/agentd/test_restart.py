@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from guyline.agent.v1.process_pb2 import (
 )
 from guyline.agent.v1.process_service_pb2 import SIGNAL_SCOPE_ALL, SignalRequest, StartRequest
 from tests.agentd.keeper.lives import Tap, inherited_by_a_command, listed, logged, lose_agent, run, started
+from tests.agentd.process.process_parts import refusal
 from tests.support import proc
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
@@ -152,6 +154,29 @@ async def test_a_command_that_ends_before_the_new_keeper_looks_is_unknown_too(ag
             assert exit_.unknown == UNKNOWN_END_KEEPER_LOST
             agent.process.keeper_was_replaced(agent.worker_pid)
             await agent.serves_again()
+
+
+async def test_a_worker_without_a_descriptor_takes_the_keepers_place_once_it_has_one(agent: RunningAgent) -> None:
+    """Else it would serve on without a keeper, and leave whoever asks for anything waiting for ever."""
+    with Tap(agent) as tap:
+        async with started(agent, tap.request) as (process, reader):
+            tap.pour(b"before ")
+            await reader.until(b"before ")
+            limits = resource.prlimit(agent.worker_pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(agent.worker_pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+            await agent.kill_keeper()
+            await logged(agent, "the keeper's place cannot be taken now")
+            refused = await refusal(
+                agent.processes.Signal(SignalRequest(process_id=process.process_id, signal=signal.SIGTERM))
+            )
+            resource.prlimit(agent.worker_pid, resource.RLIMIT_NOFILE, limits)
+            await agent.serves_again()
+            tap.pour(b"after")
+            tap.turn_off()
+
+            assert refused.reason == "KEEPER_LOST"
+            assert (await reader.end()).unknown == UNKNOWN_END_KEEPER_LOST
+            assert reader.printed == b"before after"
 
 
 async def test_the_successor_of_a_keeper_is_a_new_instance_of_the_same_store(agent: RunningAgent) -> None:

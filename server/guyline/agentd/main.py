@@ -85,7 +85,9 @@ class Worker:
 
     def keeper_lost(self) -> None:
         log.error("the keeper died; taking its place", keeper_pid=self._keeper.keeper_pid)
-        self._keeper.take_over()
+
+    def keeper_not_replaced(self) -> None:
+        self.stopping.set()
 
 
 async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[str, str], reach: FaultPoint) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import select
@@ -22,6 +23,9 @@ from guyline.daemon.logging import get_logger
 
 _RELEASE_AFTER = 0.01
 """Seconds: nobody waits for it, and many go in one message."""
+_TRY_AGAIN_AFTER = 0.1
+_MOST_TRIES = 100
+"""How often, and every how many seconds, it is tried to take a lost keeper's place before the worker gives up."""
 
 log = get_logger("keeper-client")
 
@@ -51,7 +55,10 @@ class KeeperEvents(Protocol):
         """All commands are gone; the worker is to end."""
 
     def keeper_lost(self) -> None:
-        """The keeper has died. ``KeeperClient.take_over`` is next."""
+        """The keeper has died. This process takes its place next."""
+
+    def keeper_not_replaced(self) -> None:
+        """The keeper has died, and this process cannot take its place: it is of no more use."""
 
 
 class KeeperClient:
@@ -84,6 +91,7 @@ class KeeperClient:
         self._signals: dict[int, asyncio.Future[int]] = {}
         self._released: list[str] = []
         self._watchdog = Watchdog(self.keeper_pid)
+        self._is_lost = False  # the keeper has died
 
     @classmethod
     def connect(cls, sock: socket.socket, *, reach: Callable[[str], None]) -> Self:
@@ -124,9 +132,9 @@ class KeeperClient:
 
     def close(self) -> None:
         """Hears no more. What was sent is still done."""
-        self._send_releases()
-        asyncio.get_running_loop().remove_reader(self._connection.fileno())
-        self._connection.close()
+        if not self._is_lost:
+            self._send_releases()
+            self._disconnect()
         self._fail_waiters()
 
     def ready(self) -> None:
@@ -142,13 +150,13 @@ class KeeperClient:
             OSError: It could not be spawned.
             KeeperGone: It may or may not have been spawned.
         """
+        self._demand_keeper()
         entry = self.entries.get(request.process_id)
         if entry is None:
             entry = self.entries[request.process_id] = Entry(request.process_id, request.info)
             kept = descriptors[1 + len(request.child) :]
             entry.kept = dict(zip(request.kept, kept, strict=True))
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Spawned | OSError] = loop.create_future()
+        answer: asyncio.Future[Spawned | OSError] = asyncio.get_running_loop().create_future()
         self._starts[request.process_id] = answer
         self._send(request, descriptors)
         self._reach("start.sent")
@@ -164,6 +172,7 @@ class KeeperClient:
         Raises:
             KeeperGone: It may or may not have been recorded.
         """
+        self._demand_keeper()
         self.entries[process_id] = Entry(process_id, info)
         answer: asyncio.Future[Spawned | OSError] = asyncio.get_running_loop().create_future()
         self._starts[process_id] = answer
@@ -176,6 +185,7 @@ class KeeperClient:
         Raises:
             KeeperGone: It may or may not have been sent.
         """
+        self._demand_keeper()
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         request = m.Signal(next(self._numbers), process_id, number, cause)
         self._signals[request.number] = answer
@@ -219,19 +229,30 @@ class KeeperClient:
         """Becomes the keeper, in place; a new worker is its first child.
 
         The commands of the lost keeper go on; their exit statuses went with it.
+
+        Raises:
+            OSError: There is no descriptor for it; nothing has changed.
         """
         kept = [descriptor for entry in self.entries.values() for descriptor in entry.kept.values()]
-        config = self._config._replace(
-            table=to_memory_file(self.entries.values()), instance_id=os.urandom(16).hex(), started_at=time.time()
-        )
-        become_keeper(config, kept=kept)
+        table = to_memory_file(self.entries.values())
+        try:
+            config = self._config._replace(table=table, instance_id=os.urandom(16).hex(), started_at=time.time())
+            become_keeper(config, kept=kept)
+        finally:
+            os.close(table)
 
     def _send_releases(self) -> None:
         if self._released:
             self._send(m.Release(self._released))
             self._released = []
 
+    def _demand_keeper(self) -> None:
+        if self._is_lost:
+            raise KeeperGone("the keeper is gone, and this worker takes its place")
+
     def _send(self, message: m.Message, descriptors: Sequence[int] = ()) -> None:
+        if self._is_lost:
+            return  # what it says is in the entries, which the next keeper gets
         try:
             self._connection.send(message, descriptors)
         except ConnectionError:
@@ -254,10 +275,33 @@ class KeeperClient:
                 self._handle(received[0])
 
     def _lost(self) -> None:
+        """Those who wait go on waiting: their calls end with this program, and till then what they hold stays open."""
         assert self._events
-        asyncio.get_running_loop().remove_reader(self._connection.fileno())
-        self._fail_waiters()
+        self._is_lost = True
+        self._disconnect()
+        self._watchdog.rests()
         self._events.keeper_lost()
+        self._take_over(tries_left=_MOST_TRIES)
+
+    def _take_over(self, *, tries_left: int) -> None:
+        assert self._events
+        try:
+            self.take_over()
+        except OSError as why:
+            if tries_left == _MOST_TRIES:
+                log.warning("the keeper's place cannot be taken now", error=str(why))
+            if not tries_left:
+                log.error("the keeper's place cannot be taken", error=str(why))  # noqa: TRY400 - the text says it all
+                self._events.keeper_not_replaced()
+                return
+        again = functools.partial(self._take_over, tries_left=tries_left - 1)
+        asyncio.get_running_loop().call_later(_TRY_AGAIN_AFTER, again)
+
+    def _disconnect(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._connection.fileno())
+        loop.remove_writer(self._connection.fileno())
+        self._connection.close()
 
     def _fail_waiters(self) -> None:
         waiters: list[asyncio.Future[Any]] = [*self._starts.values(), *self._signals.values()]
