@@ -1,6 +1,8 @@
 """A start with a key happens once, however often it is asked for and whatever breaks in between."""
 
 import asyncio
+import errno
+import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,9 @@ import pytest
 from guyline.agent.v1.process_pb2 import PROCESS_STATE_EXITED, PROCESS_STATE_UNKNOWN, UNKNOWN_END_AGENT_LOST
 from guyline.agent.v1.process_service_pb2 import ProcessServiceListRequest, RunRequest, StartRequest, StartResponse
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
+from guyline.agentd.process.errors import CommandNotRunnable, StartCanceled
+from guyline.agentd.process.process import Process
+from guyline.agentd.process.starting.keys import Use
 from tests.agentd.process.process_parts import (
     a_line,
     attach,
@@ -25,6 +30,7 @@ from tests.agentd.process.process_parts import (
     started,
     to_start,
 )
+from tests.agentd.process.simulated import simulated
 from tests.support.agent import RECONNECT_FAST, RunningAgent
 from tests.support.clock import until
 from tests.support.proxy import Link, answered
@@ -306,3 +312,65 @@ async def test_a_running_process_is_found_by_its_key_after_the_workers_death(age
     assert again.instance_id == start.instance_id
     assert again.process.started_at == start.process.started_at
     assert times_run(marks) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"NaN", b"null", b"\xff", b"[1"])
+async def test_a_damaged_horizon_of_keys_is_taken_for_now(agent: RunningAgent, marks: Path, content: bytes) -> None:
+    """The agent serves; of an unknown key from before nobody can say any more whether it was used."""
+    used = to_start(leave_a_mark(marks), key=new_key(age=5))
+    over = await follow(agent.processes.Run(RunRequest(start=used)))
+    await agent.stop()
+    (agent.process.state_dir / "keys.horizon").write_bytes(content)
+    await agent.start_again()
+
+    again = await agent.processes.Start(used)
+    refused = await refusal(agent.processes.Start(to_start(leave_a_mark(marks), key=new_key(age=60))))
+
+    assert (again.attached, again.process_id) == (True, over.process_id)
+    assert refused.reason == "KEY_EXPIRED"
+    await agent.processes.Start(to_start(leave_a_mark(marks), key=new_key()))
+
+
+@pytest.mark.parametrize(
+    ("number", "has_key", "is_remembered"),
+    [
+        (errno.EAGAIN, True, False),
+        (errno.EAGAIN, False, False),
+        (errno.ENOEXEC, True, True),
+        (errno.ENOEXEC, False, False),
+    ],
+)
+async def test_a_failure_is_as_lasting_for_the_next_worker_as_for_the_one_that_saw_it(
+    tmp_path: Path, number: int, has_key: bool, is_remembered: bool
+) -> None:
+    """The one that saw it may have died before it could have it forgotten; what has passed must not be in the way."""
+    async with simulated(tmp_path) as world:
+        key = world.key() if has_key else None
+        process = await world.start(key=key)
+        world.close()
+        world.keeper.entries[process.process_id].errno = number
+        world.open()
+
+        assert list(world.keeper.entries) == ([process.process_id] if is_remembered else [])
+        if is_remembered:
+            with pytest.raises(CommandNotRunnable):
+                await world.start(key=key)
+        else:
+            assert (await world.start(key=key)).process_id != process.process_id
+
+
+@pytest.mark.parametrize("is_done_here", [True, False])
+async def test_a_failure_that_is_told_again_and_again_holds_no_call_that_was_told(is_done_here: bool) -> None:
+    """There is one error for all callers of a key: its traceback grew with each of them, and held their requests."""
+    failure = StartCanceled("key")
+    task: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+    task.set_exception(failure)
+    use = Use("", "id", 0.0, task if is_done_here else failure)
+
+    depths = []
+    for _ in range(3):
+        with pytest.raises(StartCanceled):
+            await use.process()
+        depths.append(len(traceback.extract_tb(failure.__traceback__)))
+
+    assert len(set(depths)) == 1, depths

@@ -28,7 +28,7 @@ from guyline.agentd.process.process import Process
 from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting.keys import Keys, Outcome, Use
 from guyline.agentd.process.starting.room import Room, Seats
-from guyline.agentd.process.starting.starter import LASTING_FAILURES, Starter, spawn_failure
+from guyline.agentd.process.starting.starter import LASTING_FAILURES, Starter, is_remembered, spawn_failure
 from guyline.agentd.process.streams.channels import mistaken
 from guyline.agentd.process.streams.input import InputRoom
 from guyline.agentd.process.streams.secrets import kept_secrets
@@ -253,7 +253,7 @@ class Processes:
     def _restore(self, entry: table.Entry, origin: Origin) -> None:
         """Fails for nobody's sake: the keeper would start one worker after the other, and none of them would serve."""
         if origin.is_fence or entry.errno is not None:
-            self._remember_key(origin, spawn_failure(origin, entry.errno or 0, entry.failed_part))
+            self._restore_failure(origin, spawn_failure(origin, entry.errno or 0, entry.failed_part))
             return
         self._room.take(origin.process_id, origin.chat_id)
         try:
@@ -264,6 +264,13 @@ class Processes:
             if origin.process_id not in self._processes:
                 self._left_out.add(origin.process_id)
                 self._remember_key(origin, KeeperLost())  # it may have run, and must not run again
+
+    def _restore_failure(self, origin: Origin, failure: GuylineError) -> None:
+        """The worker may have died before it could forget one that it would not have remembered."""
+        if origin.is_fence or is_remembered(origin, failure):
+            self._remember_key(origin, failure)
+        else:
+            self._keeper.forget(origin.process_id)
 
     def _give_up_mistaken(self, entry: table.Entry) -> None:
         """What it prints there is lost; the rest of it goes on."""

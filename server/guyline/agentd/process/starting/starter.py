@@ -151,10 +151,15 @@ class Starter:
             raise KeeperLost from why
         except OSError as why:
             failure = spawn_failure(origin, why.errno or errno.EINVAL, getattr(why, "part", ""))
-            if not (origin.key and isinstance(failure, LASTING_FAILURES)):
+            if not is_remembered(origin, failure):
                 self._keeper.forget(origin.process_id)
             raise failure from why
         self._reach("start.answered")
+
+
+def is_remembered(origin: Origin, failure: GuylineError) -> bool:
+    """Whether a failed spawn is what its key stands for from then on."""
+    return origin.key is not None and isinstance(failure, LASTING_FAILURES)
 
 
 def spawn_failure(origin: Origin, number: int, part: str) -> GuylineError:
