@@ -16,7 +16,6 @@ from guyline.agent.v1.process_pb2 import PROCESS_STATE_EXITED, PROCESS_STATE_UNK
 from guyline.agent.v1.process_service_pb2 import ProcessServiceListRequest, RunRequest, StartRequest, StartResponse
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from guyline.agentd.process.errors import CommandNotRunnable, StartCanceled
-from guyline.agentd.process.process import Process
 from guyline.agentd.process.starting.keys import Use
 from tests.agentd.process.process_parts import (
     a_line,
@@ -359,13 +358,10 @@ async def test_a_failure_is_as_lasting_for_the_next_worker_as_for_the_one_that_s
             assert (await world.start(key=key)).process_id != process.process_id
 
 
-@pytest.mark.parametrize("is_done_here", [True, False])
-async def test_a_failure_that_is_told_again_and_again_holds_no_call_that_was_told(is_done_here: bool) -> None:
+async def test_a_failure_that_is_told_again_and_again_holds_no_call_that_was_told() -> None:
     """There is one error for all callers of a key: its traceback grew with each of them, and held their requests."""
     failure = StartCanceled("key")
-    task: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
-    task.set_exception(failure)
-    use = Use("", "id", 0.0, task if is_done_here else failure)
+    use = Use("", "id", 0.0, failure)
 
     depths = []
     for _ in range(3):

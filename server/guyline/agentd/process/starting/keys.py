@@ -42,11 +42,15 @@ class Use:
         Raises:
             GuylineError: What the start failed with.
         """
-        if isinstance(self.outcome, asyncio.Future):
-            return await asyncio.shield(self.outcome)
-        if isinstance(self.outcome, Process):
-            return self.outcome
-        raise self.outcome
+        try:
+            if isinstance(self.outcome, asyncio.Future):
+                return await asyncio.shield(self.outcome)
+            if isinstance(self.outcome, Process):
+                return self.outcome
+            raise self.outcome
+        except GuylineError as why:
+            # The same one for every caller: its traceback would grow with each, and hold what they have asked for.
+            raise why.with_traceback(None) from why.__cause__
 
 
 class Keys:
