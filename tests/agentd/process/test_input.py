@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -34,8 +35,9 @@ from tests.agentd.process.process_parts import (
     started,
     to_start,
 )
+from tests.support import proc
 from tests.support.agent import RunningAgent
-from tests.support.clock import DEADLINE, MS, moment
+from tests.support.clock import DEADLINE, MS, moment, until
 
 BOUND = 1 * MIB
 """What may wait for one process, unless the settings say otherwise."""
@@ -327,6 +329,32 @@ async def test_input_goes_on_where_it_was_after_a_death(agent: RunningAgent, dea
 
     assert asked.next_offset == taken.next_offset
     assert over.data.split()[1].decode() == sha256(data).hexdigest()
+
+
+async def test_what_was_accepted_is_known_of_one_that_ended_while_no_worker_looked(
+    agent: RunningAgent, tmp_path: Path
+) -> None:
+    """A repeat of an accepted write succeeds, also if the output had ended long before the process."""
+    ending = tmp_path / "ending"
+    os.mkfifo(ending)
+    command = f"exec >/dev/null 2>&1; head -c 5; read x < '{ending}'; exit 7"
+    start = await agent.processes.Start(to_start(command, input=INPUT_MODE_PIPE))
+    before = await write(agent, start.process_id, b"hello", offset=0)
+    await output_closed(agent, start.process_id)
+    await run(agent, "true")  # meanwhile the keeper hears of the output's end
+    os.kill(agent.worker_pid, signal.SIGSTOP)
+    ending.write_text("x\n")
+    await proc.dead(start.process.pid)
+    await agent.kill_worker()
+    await agent.serves_again()
+
+    over = await attach(agent, start.process_id)
+    again = await write(agent, start.process_id, b"hello", offset=0)
+
+    assert over.exit.code == 7
+    assert (before.next_offset, again.next_offset) == (5, 5)
+    assert (await input_of(agent, start.process_id)).next_offset == 5
+    await until(lambda: "/memfd:guyline-input (deleted)" not in proc.descriptors(agent.keeper_pid))
 
 
 async def pieces_from(process_id: str, offset: int, data: bytes) -> AsyncIterator[WriteInputStreamRequest]:

@@ -208,7 +208,10 @@ class KeeperClient:
             self._send(m.LetGo(process_id, list(names)))
 
     def release(self, process_id: str, *, still_used: Collection[str] = ()) -> None:
-        """The end of the output is recorded: the keeper may let its descriptors go once the process has ended."""
+        """The end of the output is recorded: the keeper may let its descriptors go once the process has ended.
+
+        Those of an input it keeps until ``let_go``.
+        """
         entry = self.entries[process_id]
         entry.kept = {name: descriptor for name, descriptor in entry.kept.items() if name in still_used}
         entry.released = True

@@ -14,7 +14,7 @@ from guyline.agentd.keeper.oom import OomWatch
 from guyline.agentd.keeper.records import RecordLog
 from guyline.agentd.keeper.setup import Setup
 from guyline.agentd.keeper.spawn import Spawner
-from guyline.agentd.keeper.table import Asked, Entry, Exit
+from guyline.agentd.keeper.table import INPUT_NAMES, Asked, Entry, Exit
 from guyline.agentd.system import proc
 
 KEEPER_LOST = "KEEPER_LOST"
@@ -270,7 +270,7 @@ class Commands:
     @staticmethod
     def _drop_descriptors(entry: Entry) -> None:
         if entry.released and not entry.is_running:
-            entry.close_kept()
+            entry.close_kept(but=INPUT_NAMES)
 
 
 def _start_ticks(pid: int, not_before: int) -> int:

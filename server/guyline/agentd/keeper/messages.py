@@ -79,7 +79,7 @@ class Signal(NamedTuple):
 
 
 class Release(NamedTuple):
-    """The ends of these processes' outputs have been recorded: their descriptors can go."""
+    """The ends of these processes' outputs have been recorded: their descriptors can go, but for those of an input."""
 
     process_ids: list[str]
 

@@ -2,8 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
+
+INPUT_NAMES = ("stdin", "input")
+"""The names of a command's input: where it goes, and the memory file that holds it. Its end is not that of the output.
+
+Only the file says how much was accepted, so both are kept until the worker has noted that and lets them go by name.
+"""
 
 
 class Asked(NamedTuple):
@@ -90,10 +96,9 @@ class Entry:
         entry.failed_part = rest[0] if rest else ""  # a log may be older than this field
         return entry
 
-    def close_kept(self) -> None:
-        for descriptor in self.kept.values():
-            os.close(descriptor)
-        self.kept.clear()
+    def close_kept(self, *, but: Collection[str] = ()) -> None:
+        for name in self.kept.keys() - but:
+            os.close(self.kept.pop(name))
 
 
 def to_memory_file(entries: Iterable[Entry]) -> int:

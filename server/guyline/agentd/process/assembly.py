@@ -11,7 +11,7 @@ from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Note, Process
 from guyline.agentd.process.spec import Origin
-from guyline.agentd.process.streams.channels import INPUT_NAMES, Ends
+from guyline.agentd.process.streams.channels import Ends
 from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode, InputRoom
 from guyline.agentd.process.streams.output import Output
 from guyline.agentd.process.streams.pacing import Pacing
@@ -85,7 +85,7 @@ class Assembler:
 
         def ended() -> None:
             journal.complete()
-            self.keeper.release(process.process_id, still_used=INPUT_NAMES)
+            self.keeper.release(process.process_id, still_used=table.INPUT_NAMES)
             process.output_ended()
 
         if not ends.sources:
@@ -123,4 +123,4 @@ class Assembler:
 
     def _input_closed(self, process: Process, accepted: int, passed: int) -> None:
         process.change_note(input_over=(accepted, passed))
-        self.keeper.let_go(process.process_id, INPUT_NAMES)
+        self.keeper.let_go(process.process_id, table.INPUT_NAMES)

@@ -175,6 +175,8 @@ class Process:
         """It had ended, and its output with it, before this worker began."""
         self.exit = Exit.of(seen)
         self._settled.set()
+        if self.input:
+            self.input.discard()  # the earlier one may not have come to it
 
     def ended(self, seen: table.Exit) -> None:
         """The keeper has seen its end."""

@@ -9,23 +9,20 @@ from dataclasses import dataclass
 from typing import Self
 
 from guyline.agentd.journal.runs import Stream
+from guyline.agentd.keeper.table import INPUT_NAMES
 from guyline.agentd.process.errors import SystemExhausted
 from guyline.agentd.process.streams.input import InputDescriptors, InputMode
 from guyline.agentd.process.streams.source import PipeSource, Source, TerminalSource
 from guyline.agentd.system.terminal import Size, open_terminal
 
 # Under these names the keeper holds what the next worker needs, besides those of the streams.
-_SINK = "stdin"
-_FILE = "input"
+_SINK, _FILE = INPUT_NAMES
 _MASTER = "terminal"
 _SHOWN = "shown"
 _SHOWN_IN = "shown_in"
 _STREAMS = {stream.value for stream in Stream}
 MAX_KEPT = 5
 """How many descriptors a process takes of the worker at most, and of the keeper: those of a terminal with input."""
-
-INPUT_NAMES = (_SINK, _FILE)
-"""What the keeper lets go when an input is closed."""
 
 _KINDS = {
     **dict.fromkeys((*_STREAMS, _SHOWN, _SHOWN_IN), (stat.S_IFIFO,)),
