@@ -27,6 +27,7 @@ from guyline.agentd.process.service.lists import _in_messages
 from guyline.daemon.caller import ALL_RIGHTS, Caller
 from tests.agentd.process.process_parts import (
     ended,
+    in_chat,
     output_closed,
     put_by,
     refusal,
@@ -339,6 +340,27 @@ async def test_a_quiet_watch_says_that_it_is_alive(agent: RunningAgent) -> None:
     await watching.next()
     message = await watching.next()
     watching.close()
+
+    assert message.control.HasField("keep_alive")
+    assert not message.events
+
+
+async def test_a_watch_that_others_keep_busy_says_that_it_is_alive(agent: RunningAgent) -> None:
+    """Who waits for a sign of life hears nothing of what others do, and must not take that for a dead agent."""
+
+    async def keep_busy() -> None:
+        while True:
+            await run(agent, "true", metadata=in_chat(uuid.uuid4()))
+
+    others = asyncio.create_task(keep_busy())
+    watching = Watching(agent.processes, labels={"job": "none"}, keepalive=seconds(1))
+    try:
+        await watching.next()
+        message = await watching.next()
+    finally:
+        watching.close()
+        others.cancel()
+        await asyncio.wait({others})
 
     assert message.control.HasField("keep_alive")
     assert not message.events

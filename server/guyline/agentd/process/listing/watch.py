@@ -1,10 +1,12 @@
 """Watching the processes: one reader's way through what changes."""
 
 import struct
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.listing.query import WHATEVER_LABELS, WantedLabels
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Listed, Processes
@@ -72,7 +74,7 @@ class Watcher:
         interest: Which of them.
         cursor: Where the reader left off. None: it knows nothing.
         incarnation: 16 bytes that name this worker.
-        quiet: Seconds after which an empty batch is told.
+        quiet: Seconds after the batch before at which an empty one is told.
     """
 
     def __init__(
@@ -97,12 +99,18 @@ class Watcher:
         try:
             yield self._take(first=True)
             while True:
-                rang = await bell.wait(self._quiet)
-                batch = self._take(first=False)
-                if not (rang and batch.is_empty):  # others' changes are none of the caller's business
-                    yield batch
+                yield await self._next(bell)
         finally:
             changes.unsubscribe(bell)
+
+    async def _next(self, bell: Bell) -> WatchBatch:
+        quiet_at = time.monotonic() + self._quiet
+        while True:
+            left = quiet_at - time.monotonic()
+            rang = left > 0 and await bell.wait(left)
+            batch = self._take(first=False)
+            if not (rang and batch.is_empty):  # others' changes are none of the caller's business
+                return batch
 
     def _take(self, *, first: bool) -> WatchBatch:
         before = self._cursor
