@@ -15,6 +15,7 @@ import pytest
 from guyline.agent.v1.process_pb2 import INPUT_MODE_NONE, INPUT_MODE_PIPE, Input, TerminalSize
 from guyline.agent.v1.process_service_pb2 import (
     CloseInputRequest,
+    ProcessServiceWatchRequest,
     ResizeRequest,
     WriteInputRequest,
     WriteInputResponse,
@@ -378,3 +379,20 @@ async def test_an_end_that_was_asked_for_comes_after_the_worker_s_death(agent: R
 
     assert over.exit.code == 0
     assert again.next_offset == size
+
+
+@pytest.mark.parametrize("waiting", [0, BOUND // 2])
+async def test_a_watch_is_told_that_an_input_ends(shared_agent: RunningAgent, waiting: int) -> None:
+    """Nobody can write from then on, whether or not the process has read what was written before."""
+    labels = {"job": str(uuid4())}
+    async with started(shared_agent, ["sleep", "60"], input=INPUT_MODE_PIPE, labels=labels) as start:
+        await write(shared_agent, start.process_id, bytes(waiting))
+        stream = shared_agent.processes.Watch(ProcessServiceWatchRequest(labels=labels))
+        messages = aiter(stream)
+        first = await anext(messages)
+        await shared_agent.processes.CloseInput(CloseInputRequest(process_id=start.process_id))
+        async with asyncio.timeout(DEADLINE):
+            told = await anext(messages)
+        stream.cancel()
+
+    assert [[event.put.input.is_open for event in each.events] for each in (first, told)] == [[True], [False]]

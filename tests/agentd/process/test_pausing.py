@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import grpc.aio
 import pytest
 
-from guyline.agent.v1.process_pb2 import WHEN_FULL_DROP_OLDEST, WHEN_FULL_PAUSE
+from guyline.agent.v1.process_pb2 import PROCESS_STATE_RUNNING, WHEN_FULL_DROP_OLDEST, WHEN_FULL_PAUSE
 from guyline.agent.v1.process_service_pb2 import AttachRequest, AttachResponse, RunRequest, RunResponse
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from tests.agentd.process.process_parts import (
@@ -15,6 +15,7 @@ from tests.agentd.process.process_parts import (
     Followed,
     Stream,
     attach,
+    changed,
     end,
     ended,
     follow,
@@ -159,6 +160,14 @@ async def test_a_paced_process_that_nobody_ever_follows_goes_on_as_well(impatien
     over = await ended(impatient, start.process_id)
 
     assert (over.output_bytes, over.exit.code) == (SIZE, 0)
+
+
+async def test_a_watch_is_told_that_a_process_no_longer_waits(impatient: RunningAgent) -> None:
+    """Who shows the list would go on saying that nothing of it is lost."""
+    async with started(impatient, ["sleep", "60"], when_full=WHEN_FULL_PAUSE) as start:
+        now = await changed(impatient, start.process_id, lambda seen: seen.when_full == WHEN_FULL_DROP_OLDEST)
+
+    assert now.state == PROCESS_STATE_RUNNING
 
 
 async def test_without_pause_a_reader_that_does_not_read_stops_nothing(shared_agent: RunningAgent) -> None:

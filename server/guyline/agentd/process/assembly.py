@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper import table
@@ -104,7 +104,7 @@ class Assembler:
                 patience=self.pause_patience,
                 position=journal.kept_from,  # what was sent by an earlier worker is not known: its reader will say
                 resumed=output.resume,
-                gave_up=lambda: process.change_note(pace_lost=True),
+                gave_up=lambda: _tell(process, pace_lost=True),
             )
         return output
 
@@ -116,11 +116,17 @@ class Assembler:
             ends_at=process.note.input_ends_at,
             bound=self.input_bytes,
             room=self.input_room,
-            ending=lambda offset: process.change_note(input_ends_at=offset),
+            ending=lambda offset: _tell(process, input_ends_at=offset),
             closed=lambda accepted, passed: self._input_closed(process, accepted, passed),
             reach=self.reach,
         )
 
     def _input_closed(self, process: Process, accepted: int, passed: int) -> None:
-        process.change_note(input_over=(accepted, passed))
+        _tell(process, input_over=(accepted, passed))
         self.keeper.let_go(process.process_id, table.INPUT_NAMES)
+
+
+def _tell(process: Process, **fields: Any) -> None:
+    """Notes it for the next worker, and tells those who watch: it is part of what they see of the process."""
+    process.change_note(**fields)
+    process.has_changed()
