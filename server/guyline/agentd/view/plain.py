@@ -82,7 +82,8 @@ def unfinished(data: bytes) -> int:
 
 def next_move(data: bytes, begin: int, end: int) -> int:
     """Where the next code is that moves to where something may have been written; the end if there is none."""
-    return next((move.start() for move in _matches(_MOVE, data, begin, end)), end)
+    move = next(_matches(_MOVE, data, begin, end), None)
+    return move.start() if move else end
 
 
 def rows(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -104,7 +105,7 @@ def without_returns(data: bytes, begin: int, end: int) -> tuple[int, int]:
 
 def is_overwritten(data: bytes, begin: int, end: int) -> bool:
     """Whether characters of this row may land on others. May say so when they do not."""
-    return any(True for _ in _matches(_MOVE_IN_ROW, data, begin, end))
+    return next(_matches(_MOVE_IN_ROW, data, begin, end), None) is not None
 
 
 def between_codes(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -135,6 +136,12 @@ def last_state(data: bytes, begin: int, end: int, shown: Shown) -> bytes:
 
 def _matches(pattern: re.Pattern[bytes], data: bytes, begin: int, end: int) -> Iterator[re.Match[bytes]]:
     """As ``pattern.finditer``, in slices."""
+    if end - begin <= _SLICE_BYTES:  # as of rows of a few bytes, of which there may be many
+        return pattern.finditer(data, begin, end)
+    return _matches_in_slices(pattern, data, begin, end)
+
+
+def _matches_in_slices(pattern: re.Pattern[bytes], data: bytes, begin: int, end: int) -> Iterator[re.Match[bytes]]:
     while begin < end:
         stop = min(begin + _SLICE_BYTES, end)
         limit = min(stop + _OVERLAP_BYTES, end)

@@ -166,11 +166,14 @@ class _Drawing:
             self._add(start, stop)
 
     def _add_line(self, begin: int, end: int) -> None:
+        may_be_overwritten = plain.is_overwritten(self._data, begin, end)
         for row_begin, row_end in plain.rows(self._data, begin, end):
             if row_begin > begin and self._pieces and not self._pieces[-1].data.endswith(b"\n"):
                 self._append(b"\n", row_begin - 1, row_begin, Kind.LITERAL)
             first, last = plain.without_returns(self._data, row_begin, row_end)
-            if not plain.is_overwritten(self._data, first, last):
+            if first == last:
+                continue
+            if not (may_be_overwritten and plain.is_overwritten(self._data, first, last)):
                 self._add_between_codes(first, last)
             elif any(span.start <= first and last <= span.end for span in self._spans):
                 self._add(first, last)
