@@ -126,6 +126,13 @@ def test_garbage_takes_time_that_grows_with_its_length_alone(garbage: bytes) -> 
     look(garbage * (400_000 // len(garbage)))
 
 
+def test_a_secret_in_every_line_takes_time_that_grows_with_the_output_alone() -> None:
+    """What looks at all secrets for each line that is drawn anew does not end here within the time that a test has."""
+    view = look(b"hunter22 at\x1b[1C5%\r\n" * 20_000, secrets=[b"hunter22"])
+
+    assert view.redactions == 20_000
+
+
 @unhurried
 @given(st.binary(max_size=300))
 def test_no_bytes_fail_and_no_control_characters_are_left(data: bytes) -> None:

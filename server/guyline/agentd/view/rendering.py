@@ -1,6 +1,6 @@
 """From a stretch of output to text: made plain if asked for, and without secrets."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
@@ -175,10 +175,15 @@ class _Drawing:
                 continue
             if not (may_be_overwritten and plain.is_overwritten(self._data, first, last)):
                 self._add_between_codes(first, last)
-            elif any(span.start <= first and last <= span.end for span in self._spans):
+            elif self._is_secret(first, last):
                 self._add(first, last)
             else:
                 self._fold(first, last)
+
+    def _is_secret(self, begin: int, end: int) -> bool:
+        """Whether all of a stretch is in one secret."""
+        index = bisect_left(self._ends, end)
+        return index < len(self._spans) and self._spans[index].start <= begin
 
     def _fold(self, begin: int, end: int) -> None:
         tokens: list[str] = []
