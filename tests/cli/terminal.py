@@ -10,6 +10,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from tests.cli.command import GUYLINE
 from tests.support.agent import RunningAgent
@@ -89,3 +90,9 @@ def terminal(
         screen.close()
         child.kill()
         child.wait()
+
+
+def wait_stopped(pid: int) -> None:
+    """Returns once the process is stopped."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        os.sched_yield()

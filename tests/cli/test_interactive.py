@@ -15,7 +15,7 @@ from guyline.cli.console import Screen
 from guyline.cli.keys import DetachKeys, to_keys
 from guyline.client import AsyncAgent, InputMode
 from tests.cli.command import GUYLINE, Command
-from tests.cli.terminal import Terminal, terminal
+from tests.cli.terminal import Terminal, terminal, wait_stopped
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
@@ -329,9 +329,3 @@ def labelled(agent: RunningAgent, label: str) -> str:
     listed = subprocess.run(command, capture_output=True, check=True)
     (found,) = json.loads(listed.stdout)["processes"]
     return str(found["process_id"])
-
-
-def wait_stopped(pid: int) -> None:
-    """Returns once the process is stopped."""
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        os.sched_yield()

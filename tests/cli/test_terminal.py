@@ -6,7 +6,7 @@ import re
 import signal
 from pathlib import Path
 
-from tests.cli.terminal import terminal
+from tests.cli.terminal import terminal, wait_stopped
 from tests.support.agent import RunningAgent
 
 _CTRL_C = b"\x03"
@@ -87,3 +87,56 @@ async def test_a_long_absence_of_the_agent_is_said(agent: RunningAgent, tmp_path
         go.touch()
 
         assert await asyncio.to_thread(screen.code) == 6
+
+
+def test_top_can_be_stopped_and_goes_on(shared_agent: RunningAgent) -> None:
+    """Ctrl-Z gives the shell a usable terminal; `fg` shows the screen again."""
+    with terminal(shared_agent, "top", "--interval", "50ms") as screen:
+        screen.until(b"COMMAND")
+        screen.type(b"\x1a")
+        screen.until(b"\x1b[?1049l")
+        wait_stopped(screen.child.pid)
+        given_back = screen.shown
+        screen.shown = b""
+        os.kill(screen.child.pid, signal.SIGCONT)
+        screen.until(b"\x1b[?1049h")
+        screen.until(b"COMMAND")
+        screen.type(_CTRL_C)
+
+        assert screen.code() == 0
+    assert given_back.count(b"\x1b[?25l") == given_back.count(b"\x1b[?25h"), "the cursor is there while it is stopped"
+    assert screen.shown.count(b"\x1b[?25l") == screen.shown.count(b"\x1b[?25h"), "and after it"
+
+
+def test_quitting_top_gives_the_terminal_back(shared_agent: RunningAgent) -> None:
+    """Ctrl-\\, as any other way out."""
+    with terminal(shared_agent, "top", "--interval", "50ms") as screen:
+        screen.until(b"COMMAND")
+        screen.type(b"\x1c")
+        screen.until(b"\x1b[?1049l")
+
+        assert screen.code() == 128 + signal.SIGQUIT
+
+
+def test_top_shortens_ids_as_ps_does(shared_agent: RunningAgent) -> None:
+    """Else nothing is left of the commands on 80 columns."""
+    with terminal(shared_agent, "exec", "-c", "echo ready; exec sleep 1000") as running:
+        running.until(b"ready")
+        with terminal(shared_agent, "top", "--once", columns=80) as screen:
+            assert screen.code() == 0
+        running.type(_CTRL_C)
+        running.code()
+
+    assert not re.search(rb"[0-9a-f]{8}-[0-9a-f]{4}", screen.shown)
+    assert re.search(rb"[0-9a-f]{8} +[0-9]+ ", screen.shown)
+
+
+def test_what_is_said_on_a_terminal_that_is_lent_begins_its_lines(shared_agent: RunningAgent) -> None:
+    """A raw terminal takes a line feed for nothing more, and the next prompt would stand anywhere."""
+    with terminal(shared_agent, "exec", "-t", "--timeout", "200ms", "-c", "exec sleep 1000") as struck:
+        assert struck.code() == 124
+    with terminal(shared_agent, "exec", "-t", "--detach-after", "200ms", "-c", "exec sleep 5") as left:
+        assert left.code() == 124
+
+    assert re.search(rb"ended by its timeout [^\n]*\r\n", struck.shown)
+    assert re.search(rb"still running, id [^\n]*\r\n", left.shown)

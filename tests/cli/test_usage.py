@@ -70,6 +70,7 @@ async def test_an_unknown_option_is_no_process(shared_agent: RunningAgent, comma
         ["logs", "--tail", "99999999999999999999", "x"],
         ["logs", "--tail", "9" * 5000, "x"],
         ["ps", "-n", "99999999999"],
+        ["ps", "-w", "--sort", "cpu"],
         ["prune", "--older-than", "1000000d"],
         ["logs", NOT_UTF_8],
         ["wait", "--for", f"/{NOT_UTF_8}/", "x"],

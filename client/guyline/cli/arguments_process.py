@@ -24,14 +24,13 @@ SORT_KEYS = ("age", "command", "cpu", "id", "memory", "output", "state")
 
 def add_ps(parser: ArgumentParser) -> None:
     """`guyline ps`."""
-    parser.add_argument("-w", "--watch", action="store_true", help="go on, and show changes as they come")
+    order = parser.add_mutually_exclusive_group()  # changes come in an order of their own
+    order.add_argument("-w", "--watch", action="store_true", help="go on, and show changes as they come")
     ended = parser.add_mutually_exclusive_group()
     ended.add_argument("-n", "--ended", metavar="N", type=to_count, default=10, help="so many ended ones (default: 10)")
     ended.add_argument("-a", "--all", action="store_true", help="all that have ended")
     _labels(parser)
-    parser.add_argument(
-        "--sort", metavar="KEY", choices=SORT_KEYS, help=f"one of {', '.join(SORT_KEYS)}; largest first"
-    )
+    order.add_argument("--sort", metavar="KEY", choices=SORT_KEYS, help=f"one of {', '.join(SORT_KEYS)}; largest first")
     parser.add_argument("--labels", action="store_true", help="show labels (default if the terminal is wide)")
 
 

@@ -33,13 +33,14 @@ _SORT: Mapping[str, Callable[[ProcessInfo], float | str]] = {
 
 async def run(options: Namespace) -> int:
     """Lists processes, once or as they change."""
-    labels = options.label
     async with agent_of(options) as agent:
         if options.watch:
-            await _watch(agent, labels, as_json=options.json)
+            await _watch(agent, options)
             return 0
         listing = await agent.list(
-            labels=labels, usage=options.sort in _USAGE_KEYS, max_ended=None if options.all else options.ended
+            labels=options.label,
+            usage=options.sort in _USAGE_KEYS,
+            max_ended=None if options.all else options.ended,
         )
     processes = _sorted(listing.processes, options.sort)
     if options.json:
@@ -80,13 +81,40 @@ def _sorted(processes: Sequence[ProcessInfo], key: str | None) -> list[ProcessIn
     return sorted(processes, key=_SORT[key]) if key is not None else list(processes)
 
 
-async def _watch(agent: AsyncAgent, labels: Mapping[str, str | None], *, as_json: bool) -> None:
-    async with aclosing(agent.watch(labels=labels)) as events:
+async def _watch(agent: AsyncAgent, options: Namespace) -> None:
+    most_ended = None if options.all else options.ended
+    coming: list[WatchEvent] | None = []  # everything comes, up to the next Synced; None: only changes do
+    async with aclosing(agent.watch(labels=options.label)) as events:
         async for event in events:
-            if as_json:
-                await write_json(_to_json(event))
-            elif line := _to_line(event):
-                await write(STDOUT, line.encode() + b"\n")
+            if isinstance(event, Reset):
+                coming = []
+            if coming is None:
+                await _tell(event, options)
+                continue
+            coming.append(event)
+            if isinstance(event, Synced):
+                for each in _without_old_ended(coming, most_ended):
+                    await _tell(each, options)
+                coming = None
+
+
+def _without_old_ended(events: Sequence[WatchEvent], most: int | None) -> list[WatchEvent]:
+    """Of those that had ended before, the newest. That one has ended since is news."""
+    had_ended = {
+        id(event): event.process.sequence
+        for event in events
+        if isinstance(event, Put) and not isinstance(event, Ended) and event.process.exit is not None
+    }
+    oldest_first = sorted(had_ended, key=lambda each: had_ended[each])
+    hidden = set() if most is None else set(oldest_first[: max(0, len(oldest_first) - most)])
+    return [event for event in events if id(event) not in hidden]
+
+
+async def _tell(event: WatchEvent, options: Namespace) -> None:
+    if options.json:
+        await write_json(_to_json(event))
+    elif line := _to_line(event, labels=options.labels):
+        await write(STDOUT, line.encode() + b"\n")
 
 
 def _to_json(event: WatchEvent) -> dict[str, object]:
@@ -103,12 +131,13 @@ def _to_json(event: WatchEvent) -> dict[str, object]:
             return {"synced": {}}
 
 
-def _to_line(event: WatchEvent) -> str:
+def _to_line(event: WatchEvent, *, labels: bool) -> str:
     """An event as a line; what only a program has to know is none."""
     match event:
         case Put(process):
             row = to_row(process)
-            return "  ".join(shortened([row])[0] if is_drawn() else row)
+            *cells, command = shortened([row])[0] if is_drawn() else row
+            return "  ".join((*cells, *([to_labels(process) or "-"] if labels else ()), command))
         case Removed(process_id):
             return f"{process_id[:SHORT] if is_drawn() else process_id}  removed"
         case _:

@@ -23,7 +23,18 @@ def say_json(value: object) -> None:
 def complain(text: str) -> None:
     """Prints a complaint. Where nobody reads complaints, nobody misses one."""
     try:
-        sys.stderr.write(f"{text}\n")
+        text = f"{text}\n"
+        sys.stderr.write(text.replace("\n", "\r\n") if _is_raw() else text)
         sys.stderr.flush()
     except OSError:
         return
+
+
+def _is_raw() -> bool:
+    """Whether standard error is a terminal that is lent to a process: it then takes a line feed for nothing more."""
+    import termios
+
+    try:
+        return not termios.tcgetattr(sys.stderr.fileno())[1] & termios.OPOST
+    except termios.error:
+        return False

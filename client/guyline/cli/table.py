@@ -1,9 +1,8 @@
 """Tables: drawn by rich on a terminal, plain columns anywhere else."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
 from guyline.cli.say import say
 
@@ -32,25 +31,42 @@ def is_drawn() -> bool:
     return sys.stdout.isatty()
 
 
-@contextmanager
-def screen() -> Iterator[Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]]:
-    """Takes the whole terminal for the length of the block, and gives it back however that ends.
+class Screen:
+    """Takes the whole terminal for the length of a ``with`` block, and gives it back however that ends.
 
-    Gives a function that draws: a headline, columns and as many rows as there is room for.
+    What it does touches the terminal, which may be stopped: not for the event loop.
     """
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.text import Text
 
-    console = Console()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
 
-        def draw(headline: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-            shown = rows[: max(1, console.height - _HEAD_LINES)]
-            table = _to_table(columns, shown, width=console.width, wraps=False)
-            live.update(Group(Text(headline, no_wrap=True, overflow="ellipsis"), Text(), table), refresh=True)
+        self._console = Console()
+        self._live = Live(console=self._console, screen=True, auto_refresh=False)
 
-        yield draw
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def take(self) -> None:
+        """Takes it, also again; what was drawn last is drawn anew."""
+        self._live.start(refresh=True)
+
+    def give_back(self) -> None:
+        """Makes the terminal as it was."""
+        self._live.stop()
+
+    def draw(self, headline: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Draws a headline, columns and as many rows as there is room for."""
+        from rich.console import Group
+        from rich.text import Text
+
+        shown = rows[: max(1, self._console.height - _HEAD_LINES)]
+        table = _to_table(columns, shown, width=self._console.width, wraps=False)
+        self._live.update(Group(Text(headline, no_wrap=True, overflow="ellipsis"), Text(), table), refresh=True)
 
 
 def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: bool) -> None:

@@ -68,10 +68,10 @@ SHORT = 8
 """So many characters of an id mostly tell it from others: the first group of a UUID."""
 
 
-def shortened(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Rows of `guyline ps` with no more of their ids than tells them apart."""
-    ids, chats = COLUMNS.index("ID"), COLUMNS.index("CHAT")
-    lengths = {column: _distinct({row[column] for row in rows}) for column in (ids, chats)}
+def shortened(rows: Sequence[tuple[str, ...]], columns: Sequence[str] = COLUMNS) -> list[tuple[str, ...]]:
+    """Rows with no more of their ids than tells them apart."""
+    ids = [column for column, name in enumerate(columns) if name in {"ID", "CHAT"}]
+    lengths = {column: _distinct({row[column] for row in rows}) for column in ids}
     return [tuple(cell[: lengths.get(column)] for column, cell in enumerate(row)) for row in rows]
 
 

@@ -1,6 +1,7 @@
 """``guyline top``."""
 
 import asyncio
+import os
 import signal
 from argparse import Namespace
 from collections.abc import Coroutine, Sequence
@@ -10,14 +11,14 @@ from datetime import UTC, datetime
 from guyline.cli.dial import agent_of
 from guyline.cli.inherited import heeded
 from guyline.cli.say import say_json
-from guyline.cli.table import is_drawn, screen, show
+from guyline.cli.table import Screen, is_drawn, show
 from guyline.cli.text import shortened, to_age, to_command, to_json, to_length, to_size
 from guyline.client.agent import AsyncAgent
 from guyline.client.enums import ProcessState
 from guyline.client.values import ProcessInfo
 
 _COLUMNS = ("ID", "PID", "AGE", "CPU%", "CPU", "MEMORY", "PROCS", "COMMAND")
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ async def run(options: Namespace) -> int:
         said = [{"cpu_share": busy.share, "process": to_json(busy.process)} for busy in look.busy]
         say_json({"processes": said})
     else:
-        await asyncio.to_thread(show, _COLUMNS, [_to_row(busy) for busy in look.busy], wraps=False)
+        rows = [_to_row(busy) for busy in look.busy]
+        await asyncio.to_thread(show, _COLUMNS, shortened(rows, _COLUMNS) if is_drawn() else rows, wraps=False)
     return 0
 
 
@@ -77,12 +79,38 @@ def _tell(told: asyncio.Future[int], number: int) -> None:
 
 async def _go_on(agent: AsyncAgent, options: Namespace) -> None:
     look = await _look(agent, options, None)
-    with screen() as draw:
+    drawing = asyncio.Lock()
+    with Screen() as screen:
+        stopping = asyncio.create_task(_stop_when_told(screen, drawing))
+        try:
+            while True:
+                rows = shortened([_to_row(busy) for busy in look.busy], _COLUMNS)
+                async with drawing:
+                    await asyncio.to_thread(screen.draw, _summary(look.busy), _COLUMNS, rows)
+                await asyncio.sleep(options.interval)
+                look = await _look(agent, options, look)
+        finally:
+            stopping.cancel()
+            await asyncio.wait({stopping})
+
+
+async def _stop_when_told(screen: Screen, drawing: asyncio.Lock) -> None:
+    """Lets Ctrl-Z stop this command. The terminal is as it was for as long as that lasts."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    stops = heeded((signal.SIGTSTP,))
+    for number in stops:
+        loop.add_signal_handler(number, told.set)
+    try:
         while True:
-            rows = shortened([_to_row(busy) for busy in look.busy])
-            await asyncio.to_thread(draw, _summary(look.busy), _COLUMNS, rows)
-            await asyncio.sleep(options.interval)
-            look = await _look(agent, options, look)
+            await told.wait()
+            async with drawing:
+                await asyncio.to_thread(screen.give_back)
+                os.kill(os.getpid(), signal.SIGSTOP)
+                told.clear()
+                await asyncio.to_thread(screen.take)  # here it goes on
+    finally:
+        for number in stops:
+            loop.remove_signal_handler(number)
 
 
 async def _look(agent: AsyncAgent, options: Namespace, before: Look | None) -> Look:
