@@ -1,5 +1,8 @@
 """Failures of calls as exceptions."""
 
+from pathlib import Path
+from typing import Any
+
 import grpc
 import pytest
 
@@ -95,6 +98,28 @@ async def test_the_value_of_a_variable_is_in_no_error(client: AsyncAgent) -> Non
 
     assert "geheim" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "field"),
+    [
+        (["echo", "fine", "\udcff"], {}, "argv[2]"),
+        (["ls", Path("a")], {}, "argv[1]"),
+        ("\udcff", {}, "command"),
+        ("true", {"directory": "\udcff"}, "directory"),
+        ("true", {"env": {"FINE": "fine", "TOKEN": "\udcff"}}, "env['TOKEN']"),
+        ("true", {"labels": {"job": 7}}, "labels['job']"),
+        ("true", {"redact": ["\udcff"]}, "redact[0]"),
+        ("true", {"kept_bytes": -1}, "start"),
+    ],
+    ids=ascii,
+)
+async def test_what_is_no_text_is_named(client: AsyncAgent, command: Any, options: Any, field: str) -> None:
+    """One of five hundred file names is not to be searched for."""
+    with pytest.raises(InvalidInput) as caught:
+        await client.start(command, **options)
+
+    assert [violation.field for violation in caught.value.violations] == [field]
 
 
 def test_each_reason_with_a_class_is_one_of_the_wire() -> None:

@@ -1,8 +1,8 @@
 """From plain values to the wire's requests."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
@@ -19,7 +19,7 @@ def to_start_request(command: str | Sequence[str], options: StartOptions, *, whe
     Raises:
         InvalidInput: Something cannot even be written down: text that is no Unicode, a negative size.
     """
-    with written_down("start"):
+    with written_down("start", lambda: _texts_of(command, options)):
         request = pb.StartRequest(
             command=command if isinstance(command, str) else "",
             argv=() if isinstance(command, str) else command,
@@ -43,6 +43,20 @@ def to_start_request(command: str | Sequence[str], options: StartOptions, *, whe
         if (privileges := options.get("privileges")) is not None:
             request.privileges.CopyFrom(_to_privileges(privileges))
         return request
+
+
+def _texts_of(command: str | Sequence[str], options: StartOptions) -> Iterator[tuple[str, object]]:
+    """The texts of a start, each with the field that it stands in."""
+    if isinstance(command, str):
+        yield "command", command
+    else:
+        yield from ((f"argv[{index}]", argument) for index, argument in enumerate(command))
+    yield "directory", os.fspath(options.get("directory", ""))
+    for field, pairs in (("env", options.get("env")), ("labels", options.get("labels"))):
+        for name, value in (pairs or {}).items():
+            yield field, name
+            yield f"{field}[{name[:40]!r}]", value
+    yield from ((f"redact[{index}]", name) for index, name in enumerate(options.get("redact", ())))
 
 
 _LIMITS = ("timeout", "idle_timeout", "grace")
@@ -120,11 +134,34 @@ def to_wanted_labels(labels: Mapping[str, str | None]) -> tuple[dict[str, str], 
 
 
 @contextmanager
-def written_down(what: str) -> Iterator[None]:
-    """Turns what cannot even be written down into InvalidInput."""
+def written_down(what: str, texts: Callable[[], Iterable[tuple[str, object]]] = tuple) -> Iterator[None]:
+    """Turns what cannot even be written down into InvalidInput. One of the ``texts`` is named by its field."""
     try:
         yield
     except (TypeError, ValueError):
-        violation = Violation(what, "an argument is of the wrong type, no Unicode text, or out of range")
+        field = _not_text(texts)
+        if field is not None:
+            violation = Violation(field, "is no Unicode text")
+        else:
+            violation = Violation(what, "an argument is of the wrong type, no Unicode text, or out of range")
         # Without its cause: that quotes what it did not like, which may be the value of a variable.
         raise InvalidInput(f"{violation.field}: {violation.description}", violations=(violation,)) from None
+
+
+def _not_text(texts: Callable[[], Iterable[tuple[str, object]]]) -> str | None:
+    with suppress(TypeError, AttributeError):  # what should hold texts is something else
+        return next((field for field, text in texts() if not _is_text(text)), None)
+    return None
+
+
+def _is_text(text: object) -> bool:
+    try:
+        if isinstance(text, bytes):
+            text.decode()
+        elif isinstance(text, str):
+            text.encode()
+        else:
+            return False
+    except UnicodeError:
+        return False
+    return True
