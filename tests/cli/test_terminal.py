@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from tests.cli.terminal import terminal, wait_stopped
+from tests.support import proc
 from tests.support.agent import RunningAgent
 
 _CTRL_C = b"\x03"
@@ -116,6 +117,16 @@ def test_quitting_top_gives_the_terminal_back(shared_agent: RunningAgent) -> Non
         screen.until(b"\x1b[?1049l")
 
         assert screen.code() == 128 + signal.SIGQUIT
+
+
+def test_top_ignores_what_was_ignored_before(shared_agent: RunningAgent) -> None:
+    """Whoever has had a signal ignored means what is started then."""
+    with terminal(shared_agent, shell="trap '' HUP TSTP; exec $GUYLINE top --interval 50ms") as screen:
+        screen.until(b"COMMAND")
+        is_ignored = [proc.ignores(screen.child.pid, number) for number in (signal.SIGHUP, signal.SIGTSTP)]
+        screen.type(_CTRL_C)
+
+        assert (screen.code(), is_ignored) == (0, [True, True])
 
 
 def test_top_shortens_ids_as_ps_does(shared_agent: RunningAgent) -> None:

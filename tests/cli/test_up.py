@@ -8,6 +8,7 @@ from pathlib import Path
 
 from guyline.client import AsyncAgent
 from tests.cli.command import Command
+from tests.support import proc
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
@@ -30,6 +31,21 @@ async def test_up_runs_an_agent_until_it_is_told_to_end() -> None:
     assert "GRPC_VERBOSITY" not in tried.out  # what the command sets for itself is nobody else's business
     assert again.code == 0
     assert code == 0
+
+
+async def test_up_ignores_what_was_ignored_before() -> None:
+    """`nohup guyline up` outlives its terminal."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        guyline = Command(f"unix:{folder}/run/agent.sock")
+        guyline.environment |= {"XDG_STATE_HOME": folder}
+        async with guyline.running_in_shell("trap '' HUP; exec $GUYLINE up") as child:
+            assert child.stdout is not None
+            await asyncio.wait_for(child.stdout.readline(), 2 * DEADLINE)
+            is_ignored = proc.ignores(child.pid, signal.SIGHUP)
+            child.send_signal(signal.SIGTERM)
+            code = await asyncio.wait_for(guyline.code_of(child), 2 * DEADLINE)
+
+    assert (is_ignored, code) == (True, 0)
 
 
 async def test_up_says_that_an_agent_is_up_already(guyline: Command, shared_agent: RunningAgent) -> None:

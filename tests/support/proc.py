@@ -104,6 +104,12 @@ def _is_executing(pid: int) -> bool:
     return fields[_ENVIRONMENT_END] == "0"
 
 
+def ignores(pid: int, number: signal.Signals) -> bool:
+    """Returns whether the process has the kernel drop this signal."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(status["SigIgn"], 16) >> (number - 1) & 1)
+
+
 def command_line(pid: int) -> str:
     """Returns how the process was started, for messages to people."""
     with suppress(OSError):

@@ -101,7 +101,7 @@ def add_kill(parser: ArgumentParser) -> None:
     """`guyline kill`."""
     _processes(parser)
     signals = parser.add_mutually_exclusive_group()
-    signals.add_argument("-s", "--signal", type=to_signal, help="name or number (default: TERM); or -9")
+    signals.add_argument("-s", "--signal", type=to_signal, help="name or number (default: TERM); -9 is short for -s 9")
     # As of kill(1). argparse takes -9 for a number, and so for a process, unless there is an option of that name.
     for number in range(1, signal.NSIG):
         signals.add_argument(f"-{number}", dest="signal", action=_Numbered, const=number, help=SUPPRESS)
