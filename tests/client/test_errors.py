@@ -15,6 +15,8 @@ from guyline.client import (
     InvalidInput,
     NotFound,
     Outcome,
+    Privileges,
+    Terminal,
     Unsupported,
     WrongState,
 )
@@ -110,6 +112,8 @@ async def test_the_value_of_a_variable_is_in_no_error(client: AsyncAgent) -> Non
         ("true", {"env": {"FINE": "fine", "TOKEN": "\udcff"}}, "env['TOKEN']"),
         ("true", {"labels": {"job": 7}}, "labels['job']"),
         ("true", {"redact": ["\udcff"]}, "redact[0]"),
+        ("true", {"terminal": Terminal(term="\udcff")}, "terminal.term"),
+        ("true", {"privileges": Privileges(group="\udcff")}, "privileges.group"),
         ("true", {"kept_bytes": -1}, "start"),
     ],
     ids=ascii,

@@ -57,6 +57,11 @@ def _texts_of(command: str | Sequence[str], options: StartOptions) -> Iterator[t
             yield field, name
             yield f"{field}[{name[:40]!r}]", value
     yield from ((f"redact[{index}]", name) for index, name in enumerate(options.get("redact", ())))
+    if (terminal := options.get("terminal")) is not None:
+        yield "terminal.term", terminal.term
+    if (privileges := options.get("privileges")) is not None:
+        yield "privileges.user", privileges.user
+        yield "privileges.group", privileges.group
 
 
 _LIMITS = ("timeout", "idle_timeout", "grace")
