@@ -245,9 +245,29 @@ def test_a_child_of_a_fork_is_told_to_make_its_own(shared_agent: RunningAgent) -
     out, _ = child.communicate(timeout=DEADLINE)
 
     assert (out, child.returncode) == (
-        "this agent was made before a fork, in the parent process; make another one here\n",
+        "this agent was made before a fork, in the parent process: close it there before, make another one here\n",
         0,
     )
+
+
+def test_after_a_fork_a_new_agent_works_if_none_was_open(shared_agent: RunningAgent) -> None:
+    """gRPC stands still for ever in the child of a process that used it: there it is an error, at once."""
+    child = _program(
+        shared_agent,
+        "import os, warnings; warnings.simplefilter('ignore')\n"
+        "def fork():\n"
+        "    if not os.fork():\n"
+        "        try:\n"
+        "            with Agent(str(agent._twin._connection.address)) as own: print(own.run('echo ran').text, end='')\n"
+        "        except RuntimeError as error:\n            print(type(error).__name__, 'spawn' in str(error))\n"
+        "        sys.stdout.flush(); os._exit(0)\n"
+        "    os.wait()\n"
+        "import sys\nagent.list(); fork(); agent.close(); fork()",
+    )
+
+    out, _ = child.communicate(timeout=DEADLINE)
+
+    assert (out, child.returncode) == ("RuntimeError True\nran\n", 0)
 
 
 def test_signatures_and_types_are_the_async_ones(agent: Agent) -> None:

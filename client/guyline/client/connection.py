@@ -10,6 +10,7 @@ import grpc.aio
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest, GetInfoResponse
 from guyline.agent.v1.agent_info_service_pb2_grpc import AgentInfoServiceStub
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
+from guyline.client import fork
 from guyline.client.absence import Absence
 from guyline.client.address import Address
 from guyline.client.credentials import Credentials
@@ -36,14 +37,20 @@ _OPTIONS = (
 
 
 class Line:
-    """One channel and what can be called on it."""
+    """One channel and what can be called on it. Close it after use."""
 
     def __init__(self, channel: grpc.aio.Channel, metadata: Metadata) -> None:
         self.channel = channel
+        self._count_as_closed = fork.opened(channel)
         self.metadata = metadata
         self.processes = ProcessServiceStub(channel)
         self.info = AgentInfoServiceStub(channel)
         self.calls = 0
+
+    async def close(self) -> None:
+        """Hangs up. What is under way is cancelled."""
+        await self.channel.close()
+        self._count_as_closed()
 
 
 class Connection:
@@ -97,7 +104,7 @@ class Connection:
         self._is_closed = True
         line, self._line = self._line, None
         if line is not None:
-            await line.channel.close()
+            await line.close()
 
     @asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
@@ -106,7 +113,9 @@ class Connection:
         Raises:
             AgentUnreachable: There is no socket.
             SocketNotTrusted: There is one, but somebody else could listen there.
+            RuntimeError: gRPC does not work here, since a parent process forked while an agent was open.
         """
+        fork.check()
         if self._line is None:
             await self._dial()
         assert self._line is not None
@@ -117,7 +126,7 @@ class Connection:
         finally:
             line.calls -= 1
             if line is not self._line and not line.calls:
-                await line.channel.close()
+                await line.close()
 
     def drop(self, line: Line) -> None:
         """Takes the line for dead. Others that call on it find out by themselves; the last one hangs up."""

@@ -162,7 +162,9 @@ class LoopThread:
 
     def _check_place(self) -> None:
         if os.getpid() != self._pid:
-            raise RuntimeError("this agent was made before a fork, in the parent process; make another one here")
+            raise RuntimeError(
+                "this agent was made before a fork, in the parent process: close it there before, make another one here"
+            )
         if self._running is not None and self._running.thread is threading.current_thread():
             raise RuntimeError("this would wait for itself: it is called in the thread that is to do it")
 

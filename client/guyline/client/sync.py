@@ -85,8 +85,8 @@ class Agent(Facade[AsyncAgent]):
             print(built.text)
 
     Everything else is as of ``AsyncAgent``, to which the arguments go as well. The work is done in a thread that begins
-    with the first call. The agent and its processes can be used from any thread, but not after a fork: make another one
-    in the child. ``close`` hangs up and ends what other threads wait for; processes go on.
+    with the first call. The agent and its processes can be used from any thread, but not after a fork: close it before,
+    and make another one in the child. ``close`` hangs up and ends what other threads wait for; processes go on.
 
     Raises:
         InvalidInput: The address is none, ``insecure`` is not to be had for it, or one of the others is empty.
