@@ -2,7 +2,6 @@
 
 import signal
 from argparse import SUPPRESS, Action, ArgumentParser, Namespace
-from collections.abc import Sequence
 
 from guyline.cli.arguments_start import EXIT_CODES, Labels, add_detach_keys
 from guyline.cli.value import (
@@ -100,11 +99,13 @@ def add_wait(parser: ArgumentParser) -> None:
 def add_kill(parser: ArgumentParser) -> None:
     """`guyline kill`."""
     _processes(parser)
-    signals = parser.add_mutually_exclusive_group()
-    signals.add_argument("-s", "--signal", type=to_signal, help="name or number (default: TERM); -9 is short for -s 9")
-    # As of kill(1). argparse takes -9 for a number, and so for a process, unless there is an option of that name.
-    for number in range(1, signal.NSIG):
-        signals.add_argument(f"-{number}", dest="signal", action=_Numbered, const=number, help=SUPPRESS)
+    parser.add_argument(
+        "-s", "--signal", action=_Signal, type=to_signal,
+        help="name or number (default: TERM); -9 is short for -s 9",
+    )  # fmt: skip
+    # argparse takes -9 for a number, and so for a process, unless there is an option of that name.
+    numbers = (f"-{number}" for number in range(1, signal.NSIG))
+    parser.add_argument(*numbers, dest="signal", action=_Signal, nargs=0, help=SUPPRESS)
     parser.add_argument(
         "--all", action="store_true", help="also what has left its group: a shell's jobs; with a cgroup, daemons"
     )
@@ -117,16 +118,13 @@ def add_kill(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-class _Numbered(Action):
-    """A signal by its number; once, since argparse reads -99 as -9 -9."""
+class _Signal(Action):
+    """One signal, given by an option or as one; argparse reads -99 as -9 -9."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, const: int, help: str) -> None:  # noqa: A002 - its name
-        super().__init__(option_strings, dest, nargs=0, const=const, help=help)
-
-    def __call__(self, parser: ArgumentParser, namespace: Namespace, *_: object) -> None:
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: object, option: str | None = None) -> None:
         if namespace.signal is not None:
-            parser.error("give one signal, of 1 to 64")
-        namespace.signal = self.const
+            parser.error("give one signal, by its name or of 1 to 64")
+        namespace.signal = values or int(str(option)[1:])
 
 
 def add_rm(parser: ArgumentParser) -> None:
