@@ -62,6 +62,19 @@ class WrongState(GuylineError):
     """The thing exists, but is not in a state in which this can be done."""
 
 
+class StoreChanged(WrongState):
+    """The caller expects a daemon with another store: what it was told there is not known here."""
+
+    reason = "STORE_CHANGED"
+
+    def __init__(self, store_id: str, *, expected: str) -> None:
+        super().__init__(
+            f"the store here is {store_id}, and this is for {expected!r}; without guyline-store-id it is for anybody",
+            store_id=store_id,
+            expected_store_id=expected,
+        )
+
+
 class OutOfRange(GuylineError):
     """A position beyond the end."""
 

@@ -182,8 +182,11 @@ async def test_there_is_a_completion_for_each_shell(guyline: Command, shell: str
 
 @pytest.mark.parametrize("arguments", [["--help"], ["exec", "--help"], ["logs", "--help"], ["--version"]], ids=" ".join)
 async def test_help_needs_no_agent(arguments: list[str]) -> None:
-    """And no gRPC: it comes at once."""
-    assert (await Command("unix:/no/such/agent.sock")(*arguments)).code == 0
+    """And no gRPC: it comes at once, where what was asked for belongs."""
+    result = await Command("unix:/no/such/agent.sock")(*arguments)
+
+    assert (result.code, result.err) == (0, "")
+    assert "guyline" in result.out
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
+from guyline.client import AsyncAgent
 from guyline.client.absence import Absence
 from guyline.client.address import to_address
 from guyline.client.connection import Connection
 from guyline.client.credentials import Credentials
-from guyline.client.errors import AgentUnreachable
+from guyline.client.errors import AgentUnreachable, GuylineError, StoreChanged
 from guyline.client.patience import Outage
 from tests.support.agent import RunningAgent
-from tests.support.clock import DEADLINE
+from tests.support.clock import DEADLINE, until
+from tests.support.proxy import Link
 
 LOST = AgentUnreachable("the connection failed")
 
@@ -107,3 +113,51 @@ async def test_nothing_is_told_to_who_waits_no_more() -> None:
     await later.wait()
 
     assert told == []
+
+
+async def test_another_agent_is_given_no_new_call_either(
+    shared_agent: RunningAgent, agent: RunningAgent, tmp_path: Path
+) -> None:
+    """gRPC dials again by itself: a start that is repeated with its key would run a second time. Entering the client
+    anew means whoever is there.
+    """
+    witness = tmp_path / "witness"
+    async with Link(shared_agent.process.socket) as link:
+        async with AsyncAgent(link.address, patience=DEADLINE) as client:
+            link.lead_to(agent.process.socket)
+            link.cut()
+            with pytest.raises(StoreChanged):
+                await client.run(["touch", str(witness)])
+            with pytest.raises(StoreChanged) as again:
+                await client.info()
+        async with client:
+            assert (await client.run(["test", "-e", str(witness)])).exit.code == 1
+            assert (await client.info()).store_id == again.value.facts["store_id"]
+
+
+async def test_leaving_in_an_outage_ends_what_waits_for_the_agent(agent: RunningAgent, tmp_path: Path) -> None:
+    """A command must not be started behind the back of a program that has left."""
+    async with AsyncAgent(agent.address) as client:
+        await agent.stop()
+        starting = asyncio.create_task(client.run(["touch", str(tmp_path / "witness")]))
+        await until(lambda: bool(client._connection._absence._waiting))
+
+    with pytest.raises(GuylineError, match="closed by this program"):
+        await starting
+    with pytest.raises(GuylineError, match="closed by this program"):
+        await client.info()
+
+
+async def test_no_line_is_dialled_for_a_connection_that_is_closed(agent: RunningAgent) -> None:
+    """Nobody would hang up."""
+    connection = to(agent)
+    await connection.open()
+    async with connection.line() as line:
+        connection.drop(line)
+    asking = asyncio.create_task(connection.ask_once(lambda line: line.info.GetInfo, GetInfoRequest()))
+    await asyncio.sleep(0)  # it looks at the disk now, in a thread
+    await connection.close()
+
+    with pytest.raises(GuylineError, match="closed by this program"):
+        await asking
+    assert connection._line is None

@@ -110,6 +110,10 @@ class Link:
         await self._server.wait_closed()
         self._folder.cleanup()
 
+    def lead_to(self, target: Path) -> None:
+        """Has new connections go to another socket."""
+        self._target = target
+
     def cut(self) -> None:
         """Breaks all connections now, whatever is under way in either direction. New ones are accepted."""
         self.cuts += len(self._open) // 2

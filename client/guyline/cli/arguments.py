@@ -85,7 +85,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
 
-        parser.exit(0, f"guyline {version('guyline')}\n")
+        sys.stdout.write(f"guyline {version('guyline')}\n")
+        parser.exit()
 
 
 def _everywhere() -> _Parser:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 TOLD_AFTER = 2.0
 """Seconds that an absence lasts before anybody is told: a worker that was replaced is back long before."""
@@ -41,11 +41,14 @@ class Absence:
             if not self._waiting:
                 self._forget()
 
-    async def pause(self, at_most: float) -> None:
-        """Returns when somebody has found the agent back, or after so many seconds. Cancelling is safe."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(at_most):
-                await self._came_back.wait()
+    async def over(self) -> None:
+        """Returns when somebody has found the agent back, or nobody looks for it any more. Cancelling is safe."""
+        await self._came_back.wait()
+
+    def wake(self) -> None:
+        """Has all return that wait for the agent."""
+        self._came_back.set()
+        self._came_back = asyncio.Event()
 
     def ended(self) -> None:
         """It has answered. Of many callers of an agent that is only there for moments, some would otherwise always
@@ -53,8 +56,7 @@ class Absence:
         """
         if not self._waiting:
             return
-        self._came_back.set()
-        self._came_back = asyncio.Event()
+        self.wake()
         if self._tell and self._was_told:
             self._tell(False)
         self._forget()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import grpc.aio
@@ -13,7 +13,7 @@ from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from guyline.client import fork
 from guyline.client.absence import Absence
 from guyline.client.address import Address
-from guyline.client.credentials import Credentials
+from guyline.client.credentials import Credentials, Secrets
 from guyline.client.errors import PASSING, AgentUnreachable, GuylineError, Outcome, StoreChanged, Unavailable
 from guyline.client.patience import Outage
 from guyline.client.status import to_error, unreachable
@@ -23,6 +23,8 @@ Response = TypeVar("Response")
 
 ANSWER_WITHIN = 30.0
 """Seconds after which a connection on which a call gets no answer counts as dead."""
+
+_STORE_ID = "guyline-store-id"
 
 _OPTIONS = (
     # A restarted worker is found in 0.05 to 0.1 s. (The minimum is left alone: it is the connect timeout as well.)
@@ -42,10 +44,15 @@ class Line:
     def __init__(self, channel: grpc.aio.Channel, metadata: Metadata) -> None:
         self.channel = channel
         self._count_as_closed = fork.opened(channel)
+        self._metadata = metadata
         self.metadata = metadata
         self.processes = ProcessServiceStub(channel)
         self.info = AgentInfoServiceStub(channel)
         self.calls = 0
+
+    def expect(self, store_id: str) -> None:
+        """An agent of any other store is to refuse the calls: gRPC dials again by itself, and anybody may answer."""
+        self.metadata = (*self._metadata, (_STORE_ID, store_id))
 
     async def close(self) -> None:
         """Hangs up. What is under way is cancelled."""
@@ -83,25 +90,32 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._line: Line | None = None
         self._absence = Absence(on_absence)
+        self._stranger = ""  # the store of the agent that answers in place of the other
         self._is_closed = False
+        self._closing = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<connection to {self.address}, {'up' if self._line else 'down'}>"
 
     async def open(self) -> GetInfoResponse:
-        """Meets the agent and remembers its store. Cancelling is safe. A closed connection may be opened again.
+        """Meets the agent and remembers its store. Cancelling is safe. A closed connection may be opened again, also to
+        another agent.
 
         Raises:
             AgentUnreachable: Nobody answered in time.
             SocketNotTrusted: Somebody else might.
         """
+        self.store_id = self._stranger = ""
         self._is_closed = False
+        self._closing = asyncio.Event()
         with self._absence.waited_out():
             return await self._until_answered(Outage(self._connect_timeout))
 
     async def close(self) -> None:
-        """Hangs up. What is under way is cancelled."""
+        """Hangs up. What is under way, or waits for the agent, ends with an error."""
         self._is_closed = True
+        self._closing.set()
+        self._absence.wake()
         line, self._line = self._line, None
         if line is not None:
             await line.close()
@@ -113,13 +127,15 @@ class Connection:
         Raises:
             AgentUnreachable: There is no socket.
             SocketNotTrusted: There is one, but somebody else could listen there.
+            StoreChanged: Another agent has answered.
+            GuylineError: The connection is closed.
             RuntimeError: gRPC does not work here, since a parent process forked while an agent was open.
         """
         fork.check()
-        if self._line is None:
-            await self._dial()
-        assert self._line is not None
-        line = self._line
+        if self._stranger:
+            raise self._changed()
+        self._check_open()
+        line = self._line or await self._dial()
         line.calls += 1
         try:
             yield line
@@ -205,23 +221,42 @@ class Connection:
             return info
 
     async def _pause(self, outage: Outage, error: GuylineError) -> None:
+        self._check_open()
         delay = outage.failed(asyncio.get_running_loop().time(), retry_after=error.retry_after)
         if delay is None:
             raise error
-        if error.retry_after:
-            await asyncio.sleep(delay)
-        else:
-            await self._absence.pause(delay)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await (self._closing.wait() if error.retry_after else self._absence.over())
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise GuylineError("the connection was closed by this program")
+
+    def meaning(self, failure: grpc.aio.AioRpcError) -> GuylineError:
+        """What a failed call means, as the exception to raise."""
+        error = to_error(failure, address=str(self.address))
+        if not isinstance(error, StoreChanged):
+            return error
+        self._stranger = error.facts.get("store_id", "unknown")
+        return self._changed()
 
     def _recognise(self, store_id: str) -> None:
         if self.store_id and self.store_id != store_id:
-            raise StoreChanged(
-                f"another agent answers at {self.address}: its store is {store_id}, and {self.store_id} was asked "
-                "before; whether what was under way has happened cannot be said",
-                facts={"address": str(self.address), "store_id": store_id, "expected_store_id": self.store_id},
-                outcome=Outcome.MAY_HAVE_RUN,
-            )
+            self._stranger = store_id
+            raise self._changed()
         self.store_id = store_id
+        if self._line is not None:
+            self._line.expect(store_id)
+
+    def _changed(self) -> StoreChanged:
+        return StoreChanged(
+            f"another agent answers at {self.address}: its store is {self._stranger}, and {self.store_id} was asked "
+            "before; whether what was under way has happened cannot be said",
+            facts={"address": str(self.address), "store_id": self._stranger, "expected_store_id": self.store_id},
+            outcome=Outcome.MAY_HAVE_RUN,
+        )
 
     async def ask_once(
         self,
@@ -235,7 +270,7 @@ class Connection:
             try:
                 return await method(line)(request, timeout=answer_within, metadata=line.metadata)
             except grpc.aio.AioRpcError as failure:
-                error = to_error(failure, address=str(self.address))
+                error = self.meaning(failure)
                 if isinstance(error, AgentUnreachable):
                     self.drop(line)
                 # Without its cause: users never meet gRPC's exceptions.
@@ -252,19 +287,23 @@ class Connection:
         self.drop(line)
         return unreachable(str(self.address), "it cut the call short")
 
-    async def _dial(self) -> None:
+    async def _dial(self) -> Line:
         # In a thread, since both look at the disk.
         await asyncio.to_thread(self.address.check)
         secrets = await asyncio.to_thread(self._credentials.read)
+        self._check_open()  # it may have been closed meanwhile, and nobody would close this one
         if self._line is None:
-            options = list(_OPTIONS)
-            target = self.address.target
-            if self._credentials.tls:
-                tls = grpc.ssl_channel_credentials(secrets.authorities)
-                channel = grpc.aio.secure_channel(target, tls, options)
-            else:
-                channel = grpc.aio.insecure_channel(target, options)
-            self._line = Line(channel, self._metadata + secrets.metadata)
+            self._line = Line(self._to_channel(secrets), self._metadata + secrets.metadata)
+            if self.store_id:
+                self._line.expect(self.store_id)
+        return self._line
+
+    def _to_channel(self, secrets: Secrets) -> grpc.aio.Channel:
+        options = list(_OPTIONS)
+        if not self._credentials.tls:
+            return grpc.aio.insecure_channel(self.address.target, options)
+        tls = grpc.ssl_channel_credentials(secrets.authorities)
+        return grpc.aio.secure_channel(self.address.target, tls, options)
 
 
 def was_asked_to_cancel() -> bool:

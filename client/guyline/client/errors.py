@@ -332,6 +332,7 @@ REASONS: Mapping[str, type[GuylineError]] = {
         RequestTooLarge,
         SignalNotPermitted,
         StartCanceled,
+        StoreChanged,
         SystemExhausted,
         TooManyCalls,
         TooManyFollowers,

@@ -16,7 +16,7 @@ from guyline.client.errors import PASSING, GuylineError, NotFound, Outcome, Stor
 from guyline.client.pacing import Pacing
 from guyline.client.patience import Outage
 from guyline.client.requests import to_wanted_labels, written_down
-from guyline.client.status import to_error, unreachable
+from guyline.client.status import unreachable
 from guyline.client.wire import to_duration
 
 OutputMessage = pb.RunResponse | pb.AttachResponse
@@ -212,7 +212,7 @@ async def _one_call(connection: Connection, line: Line, followed: Followed[Messa
             while (message := await _next(replies, within=_SILENT_INTERVALS * followed.keepalive)) is not None:
                 yield message
     except grpc.aio.AioRpcError as failure:
-        raise followed.meaning(to_error(failure, address=address)) from None  # users never meet gRPC's exceptions
+        raise followed.meaning(connection.meaning(failure)) from None  # users never meet gRPC's exceptions
     except TimeoutError:
         connection.drop(line)
         raise unreachable(address, "it has fallen silent") from None

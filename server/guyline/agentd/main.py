@@ -168,6 +168,7 @@ def _server(
         observers=observers,
         tls=tls,
         max_request_bytes=settings.max_request_bytes,
+        store_id=keeper.store_id,
         ends_with_process=True,
     )
     describer = Describer(settings=settings, keeper=keeper, journals=journals, processes=processes)

@@ -52,12 +52,14 @@ class Chain:
         max_calls: int,
         max_request_bytes: int,
         hop: str,
+        store_id: str | None,
     ) -> None:
         self.authentication = authentication
         self.observers = tuple(observers)
         self.max_calls = max_calls
         self.max_request_bytes = max_request_bytes
         self.hop = hop
+        self.store_id = store_id
         self.is_draining = False
         self.open_calls: set[OpenCall] = set()
         self.last_end = float("-inf")  # loop time at which the status of a call was last sent

@@ -10,9 +10,10 @@ REQUEST_ID = "x-request-id"
 AUTHORIZATION = "authorization"
 CHAT_ID = "coder-chat-id"
 ANCESTOR_CHAT_IDS = "coder-ancestor-chat-ids"
+STORE_ID = "guyline-store-id"
 
-# Two different answers to "who asks" are none.
-_ONCE = frozenset({AUTHORIZATION, CHAT_ID, ANCESTOR_CHAT_IDS})
+# Two different answers to "who asks", and whom, are none.
+_ONCE = frozenset({AUTHORIZATION, CHAT_ID, ANCESTOR_CHAT_IDS, STORE_ID})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 

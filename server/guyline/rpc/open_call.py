@@ -15,17 +15,22 @@ from guyline.errors import (
     MethodUnknown,
     RequestTooLarge,
     ShuttingDown,
+    StoreChanged,
     TooManyCalls,
     Violation,
 )
 from guyline.rpc.authentication import Authentication
 from guyline.rpc.call import Call, CallObserver
 from guyline.rpc.caller import Context, set_caller
+from guyline.rpc.metadata import STORE_ID
 from guyline.rpc.method import Method
 from guyline.rpc.recovery import end_of_cancelled, fail, to_failure
 
 # A reader that does not even take the goodbye in this time gets none.
 _GOODBYE_SECONDS = 0.2
+
+
+_LONGEST_STORE_ID = 64  # so much of a stranger's is said back
 
 
 class Rules(Protocol):
@@ -34,6 +39,7 @@ class Rules(Protocol):
     authentication: Authentication
     observers: tuple[CallObserver, ...]
     hop: str
+    store_id: str | None
     max_calls: int
     max_request_bytes: int
     is_draining: bool
@@ -72,7 +78,7 @@ class OpenCall:
         return self
 
     async def admit(self) -> None:
-        """Lets the call pass if the server takes calls, has room, knows the caller, and they have the right."""
+        """Lets the call pass if the server takes calls, has room, knows the caller, they have the right and mean it."""
         if not self.call.known:
             raise MethodUnknown(self.call.rpc)
         if self._rules.is_draining and not self.method.served_while_draining:
@@ -84,9 +90,16 @@ class OpenCall:
             call = self.call
             call.caller = await self._rules.authentication.authenticate(call.metadata, request_id=call.request_id)
             access.demand(call.caller)
+            self._check_store()
             set_caller(call.caller)
         for observer in self._rules.observers:
             observer.admitted(self.call)
+
+    def _check_store(self) -> None:
+        expected = self.call.metadata.get(STORE_ID)
+        own = self._rules.store_id
+        if expected is not None and own is not None and expected != own:
+            raise StoreChanged(own, expected=expected[:_LONGEST_STORE_ID])
 
     async def request(self) -> Any:
         """The one message of a call that is no client's stream.

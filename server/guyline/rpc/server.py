@@ -50,6 +50,8 @@ class RpcServer:
             is cut off by gRPC, with its own RESOURCE_EXHAUSTED; in the log that call is one its caller gave up.
         max_calls: More calls at once are refused (TOO_MANY_CALLS).
         hop: Where we are, as errors say it: a name of ``guyline.error.v1.Hop`` without its prefix.
+        store_id: Names what is remembered here. A call that is for another store is refused (STORE_CHANGED); most name
+            none. None: nobody asks.
         ends_with_process: Whether the process ends right after the block. Then gRPC's own stop is left out, which
             answers calls that come in meanwhile with a bare CANCELLED: until the process ends they are refused with a
             time to come back, and its end tells those after them UNAVAILABLE.
@@ -69,6 +71,7 @@ class RpcServer:
         max_request_bytes: int = 4 << 20,
         max_calls: int = 4096,
         hop: str = "AGENT",
+        store_id: str | None = None,
         ends_with_process: bool = False,
     ) -> None:
         self.address = address  # once entered, with the port that the system chose
@@ -78,6 +81,7 @@ class RpcServer:
             max_calls=max_calls,
             max_request_bytes=max_request_bytes,
             hop=hop,
+            store_id=store_id,
         )
         self._router = _Router(self._chain)
         self._tls = tls

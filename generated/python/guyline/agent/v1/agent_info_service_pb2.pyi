@@ -59,7 +59,9 @@ class GetInfoResponse(_message.Message):
     agent_id: _builtins.str
     """The agent's identity, once a control plane has given it one. Empty: none."""
     store_id: _builtins.str
-    """Names the state directory: what a store once knew it knows again after any restart."""
+    """Names the state directory: what a store once knew it knows again after any restart. A call
+    that names it (metadata `guyline-store-id`) is refused by agents of other stores.
+    """
     instance_id: _builtins.str
     """Names the keeper's life. A new one means that processes running before were lost."""
     version: _builtins.str

@@ -83,8 +83,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SOCKET_NOT_TRUSTED: _Reason.ValueType  # 20
     """The socket or its directory belongs to somebody else. Said by clients."""
     REASON_STORE_CHANGED: _Reason.ValueType  # 21
-    """The agent at the address is of another store than the one that was asked before, so it cannot
-    know the process. Said by clients.
+    """The agent at the address is of another store than the one that was asked before, so what that
+    one was told is not known here. A caller that sends metadata `guyline-store-id` is told so by
+    the agent; `store_id` names its store. FAILED_PRECONDITION.
     """
     REASON_REQUEST_TOO_LARGE: _Reason.ValueType  # 22
     """A request message over the limit; `max_request_bytes` names it. RESOURCE_EXHAUSTED."""
@@ -187,8 +188,9 @@ REASON_AGENT_UNREACHABLE: Reason.ValueType  # 19
 REASON_SOCKET_NOT_TRUSTED: Reason.ValueType  # 20
 """The socket or its directory belongs to somebody else. Said by clients."""
 REASON_STORE_CHANGED: Reason.ValueType  # 21
-"""The agent at the address is of another store than the one that was asked before, so it cannot
-know the process. Said by clients.
+"""The agent at the address is of another store than the one that was asked before, so what that
+one was told is not known here. A caller that sends metadata `guyline-store-id` is told so by
+the agent; `store_id` names its store. FAILED_PRECONDITION.
 """
 REASON_REQUEST_TOO_LARGE: Reason.ValueType  # 22
 """A request message over the limit; `max_request_bytes` names it. RESOURCE_EXHAUSTED."""

@@ -1051,7 +1051,8 @@ class GetInfoResponse(betterproto2.Message):
 
     store_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Names the state directory: what a store once knew it knows again after any restart.
+    Names the state directory: what a store once knew it knows again after any restart. A call
+    that names it (metadata `guyline-store-id`) is refused by agents of other stores.
     """
 
     instance_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)

@@ -222,8 +222,9 @@ class Reason(betterproto2.Enum):
 
     STORE_CHANGED = 21
     """
-    The agent at the address is of another store than the one that was asked before, so it cannot
-    know the process. Said by clients.
+    The agent at the address is of another store than the one that was asked before, so what that
+    one was told is not known here. A caller that sends metadata `guyline-store-id` is told so by
+    the agent; `store_id` names its store. FAILED_PRECONDITION.
     """
 
     REQUEST_TOO_LARGE = 22
