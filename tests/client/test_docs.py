@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from guyline.client import GuylineError
+from tests.client.test_errors import ERRORS
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
@@ -49,6 +51,15 @@ def test_an_example_runs(shared_agent: RunningAgent, name: str, expected: str) -
     [example] = [each for each in _EXAMPLES if f"async def {name}(" in each]
 
     assert _run(shared_agent, _AROUND.format(example=example, name=name)) == expected
+
+
+def test_every_error_is_in_the_table() -> None:
+    """Whoever looks up what to catch finds it there, or does without."""
+    table = set(
+        re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|.*", Path("docs/client.md").read_text(), re.MULTILINE)))
+    )
+
+    assert {kind.__name__ for kind in ERRORS if kind is not GuylineError} <= table
 
 
 def test_every_example_is_python() -> None:

@@ -1,28 +1,79 @@
 """Failures of calls as exceptions."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+import guyline.client
 from guyline.client import (
     AgentUnreachable,
     AsyncAgent,
+    CommandFailed,
     CommandNotRunnable,
+    Completed,
+    EndedBy,
+    Exit,
     GuylineError,
     Hop,
     InvalidInput,
     NotFound,
+    NotMet,
     Outcome,
     Privileges,
+    StillRunning,
     Terminal,
+    TimeLimit,
     Unsupported,
+    Violation,
+    WaitOver,
     WrongState,
 )
 from guyline.client.errors import FAMILIES, REASONS
+from guyline.client.wire import to_process_info
 from guyline.error.v1 import reason_pb2
-from tests.client.scripted import ScriptedAgent, breaks, fails
+from tests.client.scripted import ScriptedAgent, breaks, fails, process
+
+_EXIT = Exit(
+    code=3, signal=None, unknown=None, ended_by=EndedBy.ITSELF, ended_at=None, user_cpu=0.0, system_cpu=0.0,
+    peak_memory_bytes=0, core_dumped=False, descendants_left=frozenset(), time_limit=TimeLimit.UNSPECIFIED,
+)  # fmt: skip
+_COMPLETED = Completed("id", _EXIT, b"oops", None, None, 0)
+
+ERRORS: list[type[GuylineError]] = [
+    kind
+    for name in guyline.client.__all__
+    if isinstance(kind := getattr(guyline.client, name), type) and issubclass(kind, GuylineError)
+]
+
+
+def _example(kind: type[GuylineError]) -> GuylineError:
+    if kind is CommandFailed:
+        return CommandFailed("make", _COMPLETED)
+    if kind is StillRunning:
+        return StillRunning("id", b"so far")
+    if kind is NotMet:
+        return NotMet(to_process_info(process()), WaitOver.OUTPUT_ENDED)
+    return kind(
+        "text", facts={"a": "b"}, outcome=Outcome.MAY_HAVE_RUN, violations=(Violation("f", "d"),), retry_after=1.0
+    )
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize("copied", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_error_can_be_passed_between_processes(
+    kind: type[GuylineError], copied: Callable[[GuylineError], GuylineError]
+) -> None:
+    """A pool hangs for ever on a result that it cannot unpack."""
+    error = _example(kind)
+
+    again = copied(error)
+
+    assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
 
 
 async def test_a_failure_tells_programs_all_that_the_agent_said(scripted: ScriptedAgent, client: AsyncAgent) -> None:

@@ -71,6 +71,14 @@ class GuylineError(Exception):
         self.violations = violations
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors come out of process pools, too: with all their attributes, whatever arguments their class takes."""
+        return _bare, (type(self), self.args), self.__dict__
+
+
+def _bare(kind: type[GuylineError], args: tuple[object, ...]) -> GuylineError:
+    return kind.__new__(kind, *args)
+
 
 class InvalidInput(GuylineError):
     """The request itself is wrong; ``violations`` says where."""
