@@ -1,8 +1,9 @@
 """Failures of calls as exceptions."""
 
 import copy
+import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import guyline.client
 from guyline.client import (
     AgentUnreachable,
     AsyncAgent,
+    AsyncProcess,
     CommandFailed,
     CommandNotRunnable,
     Completed,
@@ -24,6 +26,7 @@ from guyline.client import (
     NotFound,
     NotMet,
     Outcome,
+    Printed,
     Privileges,
     StillRunning,
     Terminal,
@@ -175,6 +178,48 @@ async def test_what_is_no_text_is_named(client: AsyncAgent, command: Any, option
         await client.start(command, **options)
 
     assert [violation.field for violation in caught.value.violations] == [field]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda agent, _: agent.attach("\udc80"),
+        lambda agent, _: agent.remove("\udc80"),
+        lambda agent, _: agent.cancel("\udc80"),
+        lambda agent, _: agent.upgrade(interpreter="\udc80"),
+        lambda agent, _: anext(agent.watch(labels={"a": "\udc80"})),
+        lambda agent, _: agent.start("true", timeout=math.inf),
+        lambda agent, _: agent.start("true", timeout="5"),
+        lambda agent, _: agent.run("true", detach_after=math.nan),
+        lambda _, process: process.view(max_bytes=-1),
+        lambda _, process: process.resize(-1, 3),
+        lambda _, process: process.signal(15, grace=math.inf),
+        lambda _, process: process.signal(0),
+        lambda _, process: process.cancel(wait=math.inf),
+        lambda _, process: process.write(["text"]),
+        lambda _, process: process.wait_for(Printed("\udc80")),
+        lambda _, process: anext(process.output(from_offset=-1)),
+        lambda _, process: anext(process.output(since="yesterday")),
+    ],
+)
+async def test_what_cannot_be_written_down_is_said_as_anything_wrong_is(
+    scripted: ScriptedAgent, client: AsyncAgent, handle: AsyncProcess, call: Callable[[Any, Any], Awaitable[object]]
+) -> None:
+    """Programs catch one kind of exception. Signal 0, which only looks, would send SIGTERM."""
+    with pytest.raises(InvalidInput) as caught:
+        await call(client, handle)
+
+    assert caught.value.violations
+    assert not scripted.calls
+
+
+@pytest.mark.parametrize("wrong", [{"chat_id": ""}, {"chat_id": "é"}, {"chat_id": "a\nb"}, {"keepalive": 0}])
+def test_an_agent_is_not_made_of_what_no_call_could_carry(wrong: dict[str, Any]) -> None:
+    """Every call would fail, and with an exception of gRPC's. An empty chat is not none: that sees everything."""
+    with pytest.raises(InvalidInput) as caught:
+        AsyncAgent("unix:/nowhere", **wrong)
+
+    assert [violation.field for violation in caught.value.violations] == list(wrong)
 
 
 def test_each_reason_with_a_class_is_one_of_the_wire() -> None:

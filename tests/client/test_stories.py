@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from guyline.client import (
     TimeLimit,
     WaitOver,
 )
+from guyline.client.values import Bytes
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 from tests.support.proxy import Link
@@ -50,6 +51,29 @@ async def test_a_filter_is_fed(client: AsyncAgent) -> None:
     completed = await client.run(["cat"], input=data, max_output_bytes=len(data))
 
     assert completed.output == data
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_bytes_may_be_of_any_kind(client: AsyncAgent, kind: Callable[[bytes], Bytes]) -> None:
+    """What comes from a buffer need not be copied first."""
+    assert (await client.run(["cat"], input=kind(b"given"))).output == b"given"
+
+    process = await client.open(["cat"], stdin=InputMode.PIPE)
+    await process.write(kind(b"one, "))
+    await process.write([kind(b"two")], eof=True)
+    assert [line.text async for line in process.lines()] == ["one, two"]
+
+
+async def test_a_short_wait_knows_of_an_end_all_the_same(client: AsyncAgent) -> None:
+    """Otherwise whoever polls without a wait would never see the end."""
+    started = await client.start(["true"])
+    opened = await client.open(["true"])
+    for process in (started, opened):
+        await (await client.attach(process.id)).wait()
+        assert (await process.wait(0)).code == 0
+
+    with pytest.raises(StillRunning):
+        await (await client.start(["sleep", "5"], timeout=5)).wait(0)
 
 
 async def test_a_command_that_does_not_read_is_no_failure(client: AsyncAgent) -> None:

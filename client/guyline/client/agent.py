@@ -16,20 +16,29 @@ from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed,
 from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
 from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
-from guyline.client.errors import InputClosed, InvalidInput, Violation
+from guyline.client.errors import InputClosed
 from guyline.client.following import FollowedList, FollowedOutput, Opened, follow
 from guyline.client.options import RunOptions, StartOptions
 from guyline.client.pacing import Pacing
 from guyline.client.process import AsyncProcess, cancel
-from guyline.client.requests import to_key, to_list_request, to_start_request
-from guyline.client.values import AgentInfo, Canceled, Chunk, Key, Listing, ProcessInfo, Upgrade, WatchEvent
-from guyline.client.wire import to_agent_info, to_duration, to_process_info, to_watch_events
+from guyline.client.requests import (
+    invalid,
+    to_attach_request,
+    to_list_request,
+    to_run_request,
+    to_start_request,
+    written_down,
+)
+from guyline.client.values import AgentInfo, Bytes, Canceled, Chunk, Key, Listing, ProcessInfo, Upgrade, WatchEvent
+from guyline.client.wire import to_agent_info, to_process_info, to_watch_events
 
 OutputCallback = Callable[[Chunk], object]
 """Is called with each piece of output. If it gives an awaitable, that is awaited."""
 
 _EVERY_ENDED = 2**32 - 1
 _UPGRADE_WITHIN = 120.0
+_SHORTEST_KEEPALIVE = 0.1  # seconds, as the agent has them
+_LONGEST_KEEPALIVE = 600.0
 
 
 class AsyncAgent:
@@ -57,7 +66,7 @@ class AsyncAgent:
             with False when it is back after that. Must be quick and raise nothing.
 
     Raises:
-        InvalidInput: The address is none, ``insecure`` is not to be had for it, or one of the others is empty.
+        InvalidInput: An argument is wrong: the address is none, say, or ``insecure`` is not to be had for it.
     """
 
     def __init__(
@@ -73,9 +82,10 @@ class AsyncAgent:
         keepalive: float = 15.0,
         on_absence: Callable[[bool], None] | None = None,
     ) -> None:
-        if chat_id == "":  # a variable that is not set must not become all rights
-            description = "is empty; give None to act for no chat"
-            raise InvalidInput(f"chat_id: {description}", violations=(Violation("chat_id", description),))
+        if chat_id is not None and not (chat_id and chat_id.isascii() and chat_id.isprintable()):
+            raise invalid("chat_id", "is empty, or no printable ASCII; give None to name no chat")
+        if not _SHORTEST_KEEPALIVE <= keepalive <= _LONGEST_KEEPALIVE:
+            raise invalid("keepalive", f"is {keepalive} s, not {_SHORTEST_KEEPALIVE} to {_LONGEST_KEEPALIVE}")
         where = to_address(default_address() if address is None else address)
         self._connection = Connection(
             address=where,
@@ -142,7 +152,7 @@ class AsyncAgent:
         if data is not None:
             if options.get("terminal") is not None:
                 description = "a terminal has no end; use `open` and `write`"
-                raise InvalidInput(f"input: {description}", violations=(Violation("input", description),))
+                raise invalid("input", description)
             options.setdefault("stdin", InputMode.PIPE)
         # What a start that is repeated with its key has been given before is passed over.
         next_input = None if data is None else 0
@@ -189,9 +199,7 @@ class AsyncAgent:
         next_input: int | None,
     ) -> AsyncProcess:
         start = to_start_request(command, options, when_full=WhenFull.PAUSE)
-        request = pb.RunRequest(start=start)
-        if detach_after is not None:
-            request.detach_after.CopyFrom(to_duration(detach_after))
+        request = to_run_request(start, detach_after=detach_after)
         pacing = Pacing(is_wanted=WhenFull(start.when_full) is WhenFull.PAUSE)
         followed = FollowedOutput(request, pacing=pacing, keepalive=self._keepalive)
         messages = follow(self._connection, followed)
@@ -230,7 +238,7 @@ class AsyncAgent:
         Raises:
             ProcessNotFound: There is no such process, or it is another chat's.
         """
-        request = pb.AttachRequest(process_id=process_id, tail_bytes=0, snapshot=True)
+        request = to_attach_request(process_id, {"tail_bytes": 0, "snapshot": True})
         followed = FollowedOutput(request, pacing=Pacing(is_wanted=False), keepalive=self._keepalive)
         async with aclosing(follow(self._connection, followed)) as messages:
             first = await anext(messages)
@@ -248,11 +256,7 @@ class AsyncAgent:
             ProcessNotFound: There is no such process. (An unknown key is no error.)
             KeyExpired: The key is too old to say whether it was used.
         """
-        if isinstance(target, Key):
-            request = pb.ProcessServiceCancelRequest(key=to_key(target))
-        else:
-            request = pb.ProcessServiceCancelRequest(process_id=target)
-        return await cancel(self._connection, request, grace=grace, wait=wait)
+        return await cancel(self._connection, target, grace=grace, wait=wait)
 
     async def remove(self, process_id: str) -> None:
         """Has the agent forget an ended process and what it printed.
@@ -261,7 +265,8 @@ class AsyncAgent:
             ProcessRunning: It runs.
             ProcessNotFound: There is no such process.
         """
-        request = pb.ProcessServiceRemoveRequest(process_id=process_id)
+        with written_down("remove"):
+            request = pb.ProcessServiceRemoveRequest(process_id=process_id)
         await self._connection.ask(lambda line: line.processes.Remove, request, repeatable=False)
 
     async def list(
@@ -331,9 +336,11 @@ class AsyncAgent:
         Raises:
             WrongState: The new code does not run or cannot take over; the old one goes on.
         """
+        with written_down("upgrade"):
+            request = info_pb.UpgradeRequest(interpreter=interpreter)
         response = await self._connection.ask(
             lambda line: line.info.Upgrade,
-            info_pb.UpgradeRequest(interpreter=interpreter),
+            request,
             repeatable=False,
             answer_within=_UPGRADE_WITHIN,
         )
@@ -369,7 +376,7 @@ async def _collect(process: AsyncProcess, collected: Collected, on_output: Outpu
                 await said
 
 
-async def _fed(process: AsyncProcess, data: bytes | None, collecting: Coroutine[object, object, None]) -> None:
+async def _fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[object, object, None]) -> None:
     """Collects the output, and feeds the process meanwhile: neither waits for the other."""
     if data is None:
         return await collecting
@@ -382,7 +389,7 @@ async def _fed(process: AsyncProcess, data: bytes | None, collecting: Coroutine[
         raise failed.exceptions[0] from None
 
 
-async def _feed(process: AsyncProcess, data: bytes) -> None:
+async def _feed(process: AsyncProcess, data: Bytes) -> None:
     try:
         await process.write(data, eof=True)
     except InputClosed:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from guyline.client.enums import WaitOver
 from guyline.client.errors import GuylineError
-from guyline.client.values import ProcessInfo
+from guyline.client.values import Bytes, ProcessInfo
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Printed:
     pattern: str
     from_offset: int | None = None
     """Search from here on instead of from the beginning."""
-    cursor: bytes = b""
+    cursor: Bytes = b""
     """Search what was printed since: of a view, or of an earlier match. Goes before ``from_offset``."""
 
 

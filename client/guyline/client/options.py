@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypedDict
 
 from guyline.client.enums import InputMode, OutputMode, Resource, WhenFull
-from guyline.client.values import Key
+from guyline.client.values import Bytes, Key
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class StartOptions(TypedDict, total=False):
 class RunOptions(StartOptions, total=False):
     """How to run a command to its end: as for any start, and these."""
 
-    input: bytes | None
+    input: Bytes | None
     """All that it gets to read. Not with a terminal."""
     check: bool
     """Raise ``CommandFailed`` unless it exits with zero."""

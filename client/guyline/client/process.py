@@ -18,8 +18,9 @@ from guyline.client.following import FollowedOutput, Opened, OutputMessage, foll
 from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.options import OutputRange
 from guyline.client.pacing import Pacing
-from guyline.client.values import Canceled, Chunk, Exit, Line, ProcessInfo, Signalled
-from guyline.client.wire import Update, to_canceled, to_duration, to_signalled, to_timestamp, to_update
+from guyline.client.requests import to_attach_request, to_cancel_request, to_signal_request, written_down
+from guyline.client.values import Bytes, Canceled, Chunk, Exit, Key, Line, ProcessInfo, Signalled
+from guyline.client.wire import Update, to_canceled, to_signalled, to_update
 from guyline.client.writing import Data, Writer
 
 if TYPE_CHECKING:
@@ -141,22 +142,40 @@ class AsyncProcess:
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: The process is not known any more.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._wait()
-        except TimeoutError:
-            raise StillRunning(self.id) from None
-
-    async def _wait(self) -> Exit:
         if self.info.exit is not None:
             return self.info.exit
+        is_told = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._wait(is_told)
+        except TimeoutError:
+            if is_told.is_set():
+                raise StillRunning(self.id) from None
+        return await self._exit_now()
+
+    async def _exit_now(self) -> Exit:
+        """How it has ended by now. For who waits so shortly that the agent does not get a word in."""
+        from guyline.client.conditions import Exited, NotMet  # noqa: PLC0415 - as below
+
+        try:
+            met = await self.wait_for(Exited(), timeout=0)
+        except NotMet:
+            raise StillRunning(self.id) from None
+        assert met.process.exit is not None, "that is what was waited for"
+        return met.process.exit
+
+    async def _wait(self, is_told: asyncio.Event) -> Exit:
+        """Sets ``is_told`` once the agent has said that it runs, when it was asked for that."""
         for _ in range(2):  # the opened stream may end before the process does, by its `detach_after`
-            followed, messages = self._take_opened() or self._attached(tail_bytes=0)
+            opened = self._take_opened()
+            followed, messages = opened or self._attached(tail_bytes=0)
             with self._pacing.among(followed, reads=False):
                 async with aclosing(self._updates(messages)) as updates:
                     async for update in updates:
                         if update.exit is not None:
                             return update.exit
+                        if opened is None:  # what it has sent before, and lies here, is no answer
+                            is_told.set()
         raise Defect(f"the output of process {self.id} ended, and the agent did not say how the process did")
 
     async def wait_for(self, *conditions: "Condition", timeout: float | None = None) -> "Met":
@@ -182,7 +201,7 @@ class AsyncProcess:
     async def view(
         self,
         *,
-        cursor: bytes = b"",
+        cursor: Bytes = b"",
         from_offset: int | None = None,
         style: OutputStyle = OutputStyle.PLAIN,
         wait: float | None = None,
@@ -210,15 +229,16 @@ class AsyncProcess:
         """
         from guyline.client import waiting  # noqa: PLC0415 - as above
 
-        request = pb.GetOutputRequest(
-            process_id=self.id,
-            cursor=cursor,
-            from_offset=from_offset,
-            style=pb.OutputStyle.ValueType(style),
-            wait_for=pb.OutputWait.ValueType(wait_for),
-            max_bytes=max_bytes,
-            max_line_bytes=max_line_bytes,
-        )
+        with written_down("view"):
+            request = pb.GetOutputRequest(
+                process_id=self.id,
+                cursor=bytes(cursor),
+                from_offset=from_offset,
+                style=pb.OutputStyle.ValueType(style),
+                wait_for=pb.OutputWait.ValueType(wait_for),
+                max_bytes=max_bytes,
+                max_line_bytes=max_line_bytes,
+            )
         seen = await waiting.view(self._connection, request, wait=wait)
         self.info = seen.process
         return seen
@@ -257,7 +277,8 @@ class AsyncProcess:
         Raises:
             NoTerminal: It has none.
         """
-        request = pb.ResizeRequest(process_id=self.id, size=process_pb.TerminalSize(columns=columns, rows=rows))
+        with written_down("resize"):
+            request = pb.ResizeRequest(process_id=self.id, size=process_pb.TerminalSize(columns=columns, rows=rows))
         await self._connection.ask(lambda line: line.processes.Resize, request, repeatable=True)
 
     async def signal(
@@ -271,7 +292,7 @@ class AsyncProcess:
         """Sends a signal to the process and its descendants.
 
         Args:
-            number: As on Linux.
+            number: As on Linux, from 1 on.
             scope: The process group, or the session and the cgroup besides.
             grace: Seconds between the steps of the ladder INT, TERM, KILL, which is climbed from ``number`` on for as
                 long as somebody is alive. None: no ladder.
@@ -282,11 +303,7 @@ class AsyncProcess:
             SignalNotPermitted: It has become another user, whom the agent may not signal.
             NotFound: It is not known any more.
         """
-        request = pb.SignalRequest(process_id=self.id, signal=number, scope=pb.SignalScope.ValueType(scope))
-        if grace is not None:
-            request.grace.CopyFrom(to_duration(grace))
-        if wait is not None:
-            request.wait.CopyFrom(to_duration(wait))
+        request = to_signal_request(self.id, number, scope, grace=grace, wait=wait)
         response = await self._connection.ask(
             lambda line: line.processes.Signal,
             request,
@@ -308,9 +325,7 @@ class AsyncProcess:
             SignalNotPermitted: It has become another user, whom the agent may not signal.
             ProcessNotFound: It is not known any more.
         """
-        canceled = await cancel(
-            self._connection, pb.ProcessServiceCancelRequest(process_id=self.id), grace=grace, wait=wait
-        )
+        canceled = await cancel(self._connection, self.id, grace=grace, wait=wait)
         self.info = canceled.process or self.info
         return canceled
 
@@ -329,15 +344,7 @@ class AsyncProcess:
         return (opened.followed, opened.messages()) if opened is not None else None
 
     def _attached(self, *, times: bool = False, **where: Unpack[OutputRange]) -> _Stream:
-        since = where.get("since")
-        request = pb.AttachRequest(
-            process_id=self.id,
-            from_offset=where.get("from_offset"),
-            tail_bytes=where.get("tail_bytes"),
-            since=to_timestamp(since) if since else None,
-            snapshot=where.get("snapshot", False),
-            times=times,
-        )
+        request = to_attach_request(self.id, where, times=times)
         followed = FollowedOutput(request, pacing=self._pacing, keepalive=self._keepalive)
         return followed, follow(self._connection, followed)
 
@@ -360,14 +367,9 @@ def _updated(info: ProcessInfo, update: Update) -> ProcessInfo:
     return replace(info, exit=update.exit, state=state)
 
 
-async def cancel(
-    connection: Connection, request: pb.ProcessServiceCancelRequest, *, grace: float | None, wait: float | None
-) -> Canceled:
-    """Ends what the request names, or forbids it. Repeating that does no harm."""
-    if grace is not None:
-        request.grace.CopyFrom(to_duration(grace))
-    if wait is not None:
-        request.wait.CopyFrom(to_duration(wait))
+async def cancel(connection: Connection, target: str | Key, *, grace: float | None, wait: float | None) -> Canceled:
+    """Ends what is named, or forbids it. Repeating that does no harm."""
+    request = to_cancel_request(target, grace=grace, wait=wait)
     response = await connection.ask(
         lambda line: line.processes.Cancel, request, repeatable=True, answer_within=ANSWER_WITHIN + (wait or 0.0)
     )

@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
+from guyline.client.enums import InputMode, OutputMode, ProcessState, SignalScope, WhenFull
 from guyline.client.errors import InvalidInput, Violation
-from guyline.client.options import Privileges, ResourceLimit, StartOptions, Terminal
+from guyline.client.options import OutputRange, Privileges, ResourceLimit, StartOptions, Terminal
 from guyline.client.values import Key
 from guyline.client.wire import to_duration, to_timestamp
 
@@ -69,8 +69,9 @@ _LIMITS = ("timeout", "idle_timeout", "grace")
 
 def _limit(options: StartOptions, name: str) -> float | None:
     seconds = options.get(name)
-    assert seconds is None or isinstance(seconds, float | int)
-    return seconds
+    if seconds is None or isinstance(seconds, float | int):
+        return seconds
+    raise TypeError
 
 
 def _to_terminal(terminal: Terminal) -> pb.Terminal:
@@ -138,19 +139,84 @@ def to_wanted_labels(labels: Mapping[str, str | None]) -> tuple[dict[str, str], 
     return values, [name for name, value in labels.items() if value is None]
 
 
+def to_run_request(start: pb.StartRequest, *, detach_after: float | None) -> pb.RunRequest:
+    """A start that is followed.
+
+    Raises:
+        InvalidInput: As for a start.
+    """
+    with written_down("detach_after"):
+        return pb.RunRequest(start=start, detach_after=None if detach_after is None else to_duration(detach_after))
+
+
+def to_attach_request(process_id: str, where: OutputRange, *, times: bool = False) -> pb.AttachRequest:
+    """Which part of the output to follow.
+
+    Raises:
+        InvalidInput: As for a start.
+    """
+    with written_down("output"):
+        since = where.get("since")
+        return pb.AttachRequest(
+            process_id=process_id,
+            from_offset=where.get("from_offset"),
+            tail_bytes=where.get("tail_bytes"),
+            since=to_timestamp(since) if since else None,
+            snapshot=where.get("snapshot", False),
+            times=times,
+        )
+
+
+def to_signal_request(
+    process_id: str, number: int, scope: SignalScope, *, grace: float | None, wait: float | None
+) -> pb.SignalRequest:
+    """A signal.
+
+    Raises:
+        InvalidInput: As for a start; or the signal is 0, by which nothing would be sent: the wire takes it for SIGTERM.
+    """
+    if number == 0:
+        raise invalid("signal", "is 0, which sends nothing; `wait` and `list` say whether a process is there")
+    with written_down("signal"):
+        return pb.SignalRequest(
+            process_id=process_id,
+            signal=number,
+            scope=pb.SignalScope.ValueType(scope),
+            grace=None if grace is None else to_duration(grace),
+            wait=None if wait is None else to_duration(wait),
+        )
+
+
+def to_cancel_request(target: str | Key, *, grace: float | None, wait: float | None) -> pb.ProcessServiceCancelRequest:
+    """What to end: a process, by its id, or what a key starts.
+
+    Raises:
+        InvalidInput: As for a start.
+    """
+    with written_down("cancel"):
+        return pb.ProcessServiceCancelRequest(
+            process_id="" if isinstance(target, Key) else target,
+            key=to_key(target) if isinstance(target, Key) else None,
+            grace=None if grace is None else to_duration(grace),
+            wait=None if wait is None else to_duration(wait),
+        )
+
+
+def invalid(field: str, description: str) -> InvalidInput:
+    """The error that says so."""
+    return InvalidInput(f"{field}: {description}", violations=(Violation(field, description),))
+
+
 @contextmanager
 def written_down(what: str, texts: Callable[[], Iterable[tuple[str, object]]] = tuple) -> Iterator[None]:
     """Turns what cannot even be written down into InvalidInput. One of the ``texts`` is named by its field."""
     try:
         yield
-    except (TypeError, ValueError):
-        field = _not_text(texts)
-        if field is not None:
-            violation = Violation(field, "is no Unicode text")
-        else:
-            violation = Violation(what, "an argument is of the wrong type, no Unicode text, or out of range")
+    except (TypeError, ValueError, OverflowError, AttributeError):
         # Without its cause: that quotes what it did not like, which may be the value of a variable.
-        raise InvalidInput(f"{violation.field}: {violation.description}", violations=(violation,)) from None
+        if (field := _not_text(texts)) is not None:
+            raise invalid(field, "is no Unicode text") from None
+        raise invalid(what, "an argument is of the wrong type, no Unicode text, or out of range") from None
 
 
 def _not_text(texts: Callable[[], Iterable[tuple[str, object]]]) -> str | None:

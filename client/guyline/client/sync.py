@@ -13,7 +13,7 @@ from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.loop_thread import Errands, LoopThread
 from guyline.client.options import OutputRange, RunOptions
 from guyline.client.process import AsyncProcess
-from guyline.client.values import Chunk, Line, ProcessInfo
+from guyline.client.values import Bytes, Chunk, Line, ProcessInfo
 
 
 class Process(Facade[AsyncProcess]):
@@ -66,12 +66,12 @@ class Process(Facade[AsyncProcess]):
                 yield from splitter.feed(chunk)
         yield from splitter.rest()
 
-    def write(self, data: bytes | Iterable[bytes], *, eof: bool = False, shared: bool = False) -> None:
+    def write(self, data: Bytes | Iterable[Bytes], *, eof: bool = False, shared: bool = False) -> None:
         """Gives the process something to read: as ``AsyncProcess.write``. What an iterable gives is passed on as it
         comes.
         """
         # Asked for its pieces here: it may take its time over them, and use this agent.
-        for piece in (data,) if isinstance(data, bytes) else data:
+        for piece in (data,) if isinstance(data, Bytes) else data:
             self._thread.call(self._twin.write(piece, shared=shared))
         if eof:
             self.close_input()
@@ -89,7 +89,7 @@ class Agent(Facade[AsyncAgent]):
     and make another one in the child. ``close`` hangs up and ends what other threads wait for; processes go on.
 
     Raises:
-        InvalidInput: The address is none, ``insecure`` is not to be had for it, or one of the others is empty.
+        InvalidInput: As of ``AsyncAgent``.
     """
 
     def __init__(

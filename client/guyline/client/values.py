@@ -159,6 +159,9 @@ class ProcessInfo:
     """Only of running ones, in lists that asked for it."""
 
 
+Bytes = bytes | bytearray | memoryview
+
+
 @dataclass(frozen=True)
 class Gap:
     """Output that this reader does not get, since it is no longer kept or never was."""

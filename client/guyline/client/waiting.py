@@ -79,7 +79,7 @@ def _to_condition(condition: Condition) -> pb.WaitCondition:
                 return pb.WaitCondition(exit=pb.ExitCondition())
             case Printed(pattern, from_offset, cursor):
                 return pb.WaitCondition(
-                    pattern=pb.PatternCondition(pattern=pattern, from_offset=from_offset, cursor=cursor)
+                    pattern=pb.PatternCondition(pattern=pattern, from_offset=from_offset, cursor=bytes(cursor))
                 )
             case PortOpen(port):
                 return pb.WaitCondition(port=pb.PortCondition(port=port))

@@ -7,9 +7,11 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.errors import PASSING, InputConflict, InputFull, OutOfRange
 from guyline.client.patience import Outage
+from guyline.client.requests import written_down
+from guyline.client.values import Bytes
 from guyline.client.wire import to_duration
 
-Data = bytes | Iterable[bytes] | AsyncIterable[bytes]
+Data = Bytes | Iterable[Bytes] | AsyncIterable[Bytes]
 
 PIECE_BYTES = 128 * 1024
 """One message of a stream; up to so much goes in a call of its own."""
@@ -146,19 +148,27 @@ class Writer:
 
 async def _segments(data: Data) -> AsyncIterator[bytes]:
     """The data in segments: what comes by and by is passed on as it comes."""
-    if isinstance(data, bytes):
-        for start in range(0, len(data), SEGMENT_BYTES):
-            yield data[start : start + SEGMENT_BYTES]
+    if isinstance(data, Bytes):
+        for segment in _cut(data):
+            yield segment
     elif isinstance(data, AsyncIterable):
         async for item in data:
-            for start in range(0, len(item), SEGMENT_BYTES):
-                yield item[start : start + SEGMENT_BYTES]
+            for segment in _cut(item):
+                yield segment
     else:
         gathered = bytearray()
         for item in data:
-            gathered += item
+            with written_down("data"):
+                gathered += item
             while len(gathered) >= SEGMENT_BYTES:
                 yield bytes(gathered[:SEGMENT_BYTES])
                 del gathered[:SEGMENT_BYTES]
         if gathered:
             yield bytes(gathered)
+
+
+def _cut(data: Bytes) -> Iterator[bytes]:
+    with written_down("data"):
+        view = memoryview(data).cast("B")
+    for start in range(0, len(view), SEGMENT_BYTES):
+        yield bytes(view[start : start + SEGMENT_BYTES])
