@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -94,6 +95,18 @@ async def test_daemons_that_escaped_by_setsid_go_too() -> None:
             await agent.stop()
 
         assert not proc.is_alive(daemon)
+
+
+async def test_who_lives_on_without_its_first_thread_goes_too() -> None:
+    """To the kernel it looks like one that has ended already, in a session of its own and deaf to TERM."""
+    async with RunningAgent(settings={"shutdown_grace": 1}) as agent:
+        command = shlex.join(["setsid", *program("leaderless")])
+        async with started(agent, StartRequest(command=f"{command} & wait")) as (_, reader):
+            await reader.until(b"\n")
+            left = int(reader.printed)
+            await agent.stop()
+
+        assert proc.status(left) is None
 
 
 async def test_stubborn_groups_are_killed_within_the_grace() -> None:

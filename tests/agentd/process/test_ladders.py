@@ -141,24 +141,10 @@ async def test_a_ladder_may_begin_at_a_signal_without_a_name(
 
 # Who has ended, and who has not.
 
-_FIRST_THREAD_ENDS = """
-import ctypes, os, signal, threading, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-def work():
-    while open("/proc/self/stat").read().rpartition(")")[2].split()[0] != "Z":
-        time.sleep(0.001)
-    os.write(1, b"alone\\n")
-    time.sleep(60)
-
-threading.Thread(target=work).start()
-ctypes.CDLL(None).pthread_exit(None)
-"""
-
 
 async def test_a_process_whose_first_thread_has_ended_is_alive(shared_agent: RunningAgent) -> None:
     """To the kernel it looks like one that waits for its parent; the ladder must not stop before it."""
-    async with started(shared_agent, [sys.executable, "-I", "-c", _FIRST_THREAD_ENDS]) as start:
+    async with started(shared_agent, program("leaderless")) as start:
         await attach(shared_agent, start.process_id, until=a_line)
         request = ProcessServiceCancelRequest(process_id=start.process_id, grace=seconds(0.1), wait=seconds(DEADLINE))
         answer = await shared_agent.processes.Cancel(request)

@@ -338,7 +338,7 @@ def _is_in_session_alone(pid: int, leader: int) -> bool:
         is_in_session = os.getsid(pid) == leader != os.getpgid(pid)
     except ProcessLookupError:
         return False
-    return is_in_session and (stat := proc.stat_of(pid)) is not None and stat.state != "Z"
+    return is_in_session and (stat := proc.stat_of(pid)) is not None and stat.is_alive
 
 
 def _is_in_another_session(pid: int, leader: int) -> bool:

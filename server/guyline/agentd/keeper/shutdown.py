@@ -91,7 +91,7 @@ class Shutdown:
             found -= {self._worker.pid, *proc.descendants_of(self._worker.pid, everybody)}
         found.update(entry.pid for entry in self._commands.running if entry.pid and _is_lost_and_alive(entry))
         found |= self._commands.cgroups.members()
-        return {pid: everybody[pid] for pid in found if pid in everybody and everybody[pid].state != "Z"}
+        return {pid: everybody[pid] for pid in found if pid in everybody and everybody[pid].is_alive}
 
 
 def _is_lost_and_alive(entry: Entry) -> bool:
