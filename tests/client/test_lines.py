@@ -35,6 +35,15 @@ def test_nothing_is_lost_by_cutting_long_lines(text: str, most: int) -> None:
     assert "".join(line.text for line in lines) == text.replace("\n", "")
 
 
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_carriage_return_is_lost_only_before_the_end_of_a_line(cut: int) -> None:
+    """A progress bar has many, and a long one is cut where one stands."""
+    data = b"abc\rdef\r\n"
+    lines = _lines(Chunk(0, data[:cut], _OUT), Chunk(cut, data[cut:], _OUT), most=4)
+
+    assert [line.text for line in lines] == ["abc\r", "def"]
+
+
 def test_each_stream_has_lines_of_its_own() -> None:
     """Two programs that print by turns would otherwise spoil each other's lines. Offsets are those of the output."""
     lines = _lines(Chunk(0, b"on", _OUT), Chunk(2, b"err\n", _ERR), Chunk(6, b"e\ntwo\n", _OUT))
