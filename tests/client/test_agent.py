@@ -211,6 +211,7 @@ async def test_a_start_whose_reply_was_lost_ran_once(shared_agent: RunningAgent,
             await asyncio.wait_for(link.lost.wait(), DEADLINE)
         process = await running
         await process.wait()
+        assert not process.attached, "it is this start that was asked for"
 
     assert await asyncio.to_thread(witness.read_text) == "ran\n"
 

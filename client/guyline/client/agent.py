@@ -208,7 +208,7 @@ class AsyncAgent:
         return self._handle(
             to_process_info(first.process),
             pacing=pacing,
-            attached=first.attached,
+            attached=first.attached and options.get("key") is not None,
             opened=Opened(followed, first, messages),
             next_input=next_input,
         )
@@ -226,7 +226,8 @@ class AsyncAgent:
         request = to_start_request(command, options, when_full=WhenFull.DROP_OLDEST)
         response = await self._connection.ask(lambda line: line.processes.Start, request, repeatable=True)
         pacing = Pacing(is_wanted=WhenFull(request.when_full) is WhenFull.PAUSE)
-        return self._handle(to_process_info(response.process), pacing=pacing, attached=response.attached)
+        attached = response.attached and options.get("key") is not None  # else it is this start, repeated
+        return self._handle(to_process_info(response.process), pacing=pacing, attached=attached)
 
     async def attach(self, process_id: str, *, paces: bool = False) -> AsyncProcess:
         """Gives a handle on a process that somebody has started.
@@ -385,7 +386,7 @@ async def _fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[
             feeding = group.create_task(_feed(process, data))
             await collecting
             feeding.cancel()
-    except ExceptionGroup as failed:
+    except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
 

@@ -52,7 +52,7 @@ class AsyncProcess:
         self.info = info
         """The process as of the last message about it."""
         self.attached = attached
-        """Whether the start's key had been used before, so that nothing was started now."""
+        """Whether the key that the start was given had been used, by another start or by a lost try of this one."""
         self.detached = False
         """Whether ``output`` ended because of ``detach_after``, and not because the process did."""
         self._connection = connection
