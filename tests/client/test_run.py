@@ -204,6 +204,20 @@ async def test_input_is_written_while_output_is_read(scripted: ScriptedAgent, cl
     assert completed.output == b"data"
 
 
+@pytest.mark.parametrize("given", [None, b"input"])
+async def test_whatever_a_callback_raises_is_raised(real: AsyncAgent, given: bytes | None) -> None:
+    """As it is, whether or not the command is fed meanwhile."""
+
+    class Enough(BaseException):
+        """No Exception, as those by which frameworks end things."""
+
+    def give_up(chunk: Chunk) -> None:
+        raise Enough(chunk)
+
+    with pytest.raises(Enough):
+        await real.run("echo out; cat", input=given, on_output=give_up)
+
+
 async def test_a_terminal_is_not_fed_at_once(client: AsyncAgent) -> None:
     """It has no end that could be told."""
     with pytest.raises(InvalidInput, match="use `open` and `write`"):

@@ -24,6 +24,7 @@ from guyline.client import (
     Completed,
     Exit,
     GuylineError,
+    InputMode,
     InvalidInput,
     Line,
     Listing,
@@ -80,6 +81,34 @@ def test_a_process_is_followed_and_waited_for(agent: Agent) -> None:
         assert process.wait().code == 4
         assert [line.text for line in process.lines()] == ["one", "two"]
     assert agent.attach(process.id).info.exit == process.info.exit
+
+
+def test_a_coroutine_function_is_no_callback_here(agent: Agent) -> None:
+    """Nobody would await what it gives, and the output would be gone without a word."""
+
+    async def note(chunk: Chunk) -> None:
+        raise AssertionError(chunk)
+
+    with pytest.raises(TypeError, match="AsyncAgent"):
+        agent.run("echo out", on_output=note)  # type: ignore[arg-type] # mypy knows as well
+
+
+def test_a_write_is_not_torn_by_other_threads(agent: Agent) -> None:
+    """The pieces of an iterable belong together."""
+    process = agent.start(["cat"], stdin=InputMode.PIPE)
+    letters, pieces, writes = b"abc", 5, 10
+
+    def write(letter: int) -> None:
+        for _ in range(writes):
+            process.write([bytes([letter]) for _ in range(pieces)])
+
+    with ThreadPoolExecutor(len(letters)) as pool:
+        list(pool.map(write, letters))
+    process.close_input()
+    output = b"".join(chunk.data for chunk in process.output())
+
+    written = [output[at : at + pieces] for at in range(0, len(output), pieces)]
+    assert sorted(written) == sorted(bytes([letter]) * pieces for letter in letters for _ in range(writes))
 
 
 def test_a_process_can_be_signalled(agent: Agent) -> None:
@@ -209,6 +238,27 @@ def test_an_interpreter_that_exits_does_not_hang(shared_agent: RunningAgent) -> 
     out, err = child.communicate(timeout=DEADLINE)
 
     assert (out, err, child.returncode) == ("b'out\\n'\n", "", 0)
+
+
+def test_who_still_calls_when_the_interpreter_exits_gets_an_error(shared_agent: RunningAgent) -> None:
+    """The one that is documented, in a late exit handler and in a thread that nobody waits for."""
+    child = _program(
+        shared_agent,
+        "import atexit, threading\nfrom guyline.client import GuylineError\n"
+        "def run():\n"
+        "    try: agent.run('true')\n"
+        "    except GuylineError as error: print(error)\n"
+        "def read():\n"
+        "    try:\n        for _ in agent.open('yes').output(): reading.set()\n"
+        "    except GuylineError: pass\n"
+        "reading = threading.Event()\n"
+        "atexit.register(run)  # before the first call: it comes after the agent's own\n"
+        "threading.Thread(target=read, daemon=True).start(); reading.wait()",
+    )
+
+    out, err = child.communicate(timeout=DEADLINE)
+
+    assert (out, err, child.returncode) == ("the agent was closed by this program\n", "", 0)
 
 
 def test_control_c_cancels_the_call(shared_agent: RunningAgent) -> None:

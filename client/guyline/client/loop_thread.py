@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import inspect
 import os
 import queue
 import threading
@@ -37,8 +38,15 @@ class Errands(Generic[Asked]):
         while (asked := self._asked.get()) is not None:
             about, answer = asked
             if answer.set_running_or_notify_cancel():
-                self._function(about)
+                _refuse_awaitable(self._function(about))
                 answer.set_result(None)
+
+
+def _refuse_awaitable(given: object) -> None:
+    if inspect.isawaitable(given):
+        if inspect.iscoroutine(given):
+            given.close()  # otherwise it would complain that nobody has awaited it
+        raise TypeError("on_output gave an awaitable, which nobody awaits here; use AsyncAgent, or a plain function")
 
 
 class Stream(Protocol):
@@ -118,8 +126,8 @@ class LoopThread:
                 work.close()
                 return
             try:
-                future = asyncio.run_coroutine_threadsafe(work, self._running.loop)
-            except RuntimeError:  # the interpreter exits, and the loop is closed
+                future = self._running.submit(work)
+            except GuylineError:  # the interpreter exits
                 work.close()
                 return
             self._posted.add(future)  # a task wants to be held by somebody
@@ -135,7 +143,7 @@ class LoopThread:
         Raises:
             RuntimeError: As ``call``.
         """
-        self._check_place()
+        self.check_place()
         with self._lock:
             self._is_closed = True
             running = self._running
@@ -147,20 +155,21 @@ class LoopThread:
         self, wrapped: Coroutine[object, object, Result], work: Coroutine[object, object, Result]
     ) -> concurrent.futures.Future[Result]:
         try:
-            self._check_place()
+            self.check_place()
             with self._lock:
                 if self._is_closed:
                     raise _closed()
                 if self._running is None:
                     self._running = _Running(self._leave, self._streams)
                     weakref.finalize(self, self._running.end_within, _EXIT_SECONDS)
-                return asyncio.run_coroutine_threadsafe(wrapped, self._running.loop)
+                return self._running.submit(wrapped)
         except BaseException:
             for coroutine in (wrapped, work):
                 coroutine.close()  # otherwise it would complain that nobody has awaited it
             raise
 
-    def _check_place(self) -> None:
+    def check_place(self) -> None:
+        """Raises RuntimeError where waiting for the thread would never end."""
         if os.getpid() != self._pid:
             raise RuntimeError(
                 "this agent was made before a fork, in the parent process: close it there before, make another one here"
@@ -187,13 +196,28 @@ class _Running:
         self._stop = asyncio.Event()
         self._streams = streams
         self._pid = os.getpid()
+        self._lock = threading.RLock()  # as in LoopThread
+        self._is_ending = False
         # A daemon: an interpreter that exits does not wait for it.
         self.thread = threading.Thread(target=self._run, args=(leave,), name="guyline", daemon=True)
         self.thread.start()
 
+    def submit(self, work: Coroutine[object, object, Result]) -> concurrent.futures.Future[Result]:
+        """Has the coroutine run.
+
+        Raises:
+            GuylineError: The thread ends, and the loop may never get to it.
+        """
+        with self._lock:
+            if self._is_ending:
+                raise _closed()
+            return asyncio.run_coroutine_threadsafe(work, self.loop)
+
     def stop(self) -> None:
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._stop.set)
+        with self._lock:
+            if not self._is_ending:
+                self._is_ending = True
+                self.loop.call_soon_threadsafe(self._stop.set)
 
     def end_within(self, seconds: float) -> None:
         """For an owner that was forgotten: ends the thread, unless this is a child that never had it."""

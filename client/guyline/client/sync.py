@@ -1,5 +1,6 @@
 """The same for programs without an event loop: ``Agent`` and ``Process`` wait for what their async twins do."""
 
+import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,10 @@ from guyline.client.values import Bytes, Chunk, Line, ProcessInfo
 
 class Process(Facade[AsyncProcess]):
     """One process of the agent; see ``AsyncProcess``. Safe from any thread."""
+
+    def __init__(self, twin: AsyncProcess, thread: LoopThread) -> None:
+        super().__init__(twin, thread)
+        self._writing = threading.RLock()  # reentrant: an iterable that is written may write
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +44,7 @@ class Process(Facade[AsyncProcess]):
 
     @property
     def attached(self) -> bool:
-        """Whether the start's key had been used before, so that nothing was started now."""
+        """Whether the key that the start was given had been used, by another start or by a lost try of this one."""
         return self._twin.attached
 
     @property
@@ -51,7 +56,6 @@ class Process(Facade[AsyncProcess]):
     wait = blocking(AsyncProcess.wait)
     wait_for = blocking(AsyncProcess.wait_for)
     view = blocking(AsyncProcess.view)
-    close_input = blocking(AsyncProcess.close_input)
     resize = blocking(AsyncProcess.resize)
     signal = blocking(AsyncProcess.signal)
     cancel = blocking(AsyncProcess.cancel)
@@ -68,13 +72,21 @@ class Process(Facade[AsyncProcess]):
 
     def write(self, data: Bytes | Iterable[Bytes], *, eof: bool = False, shared: bool = False) -> None:
         """Gives the process something to read: as ``AsyncProcess.write``. What an iterable gives is passed on as it
-        comes.
+        comes; other threads that write meanwhile come behind it.
         """
-        # Asked for its pieces here: it may take its time over them, and use this agent.
-        for piece in (data,) if isinstance(data, Bytes) else data:
-            self._thread.call(self._twin.write(piece, shared=shared))
-        if eof:
-            self.close_input()
+        self._thread.check_place()
+        with self._writing:
+            # Asked for its pieces here: it may take its time over them, and use this agent.
+            for piece in (data,) if isinstance(data, Bytes) else data:
+                self._thread.call(self._twin.write(piece, shared=shared))
+            if eof:
+                self.close_input()
+
+    def close_input(self) -> None:
+        """Closes the input behind what was written: as ``AsyncProcess.close_input``."""
+        self._thread.check_place()
+        with self._writing:
+            self._thread.call(self._twin.close_input())
 
 
 class Agent(Facade[AsyncAgent]):
@@ -145,10 +157,12 @@ class Agent(Facade[AsyncAgent]):
         self,
         command: str | Sequence[str],
         *,
-        on_output: Callable[[Chunk], object] | None = None,
+        on_output: Callable[[Chunk], int | None] | None = None,
         **options: Unpack[RunOptions],
     ) -> Completed:
-        """Runs a command to its end: as ``AsyncAgent.run``. ``on_output`` is called in this thread."""
+        """Runs a command to its end: as ``AsyncAgent.run``. ``on_output`` is called in this thread, and is no coroutine
+        function: nobody would await it.
+        """
         if on_output is None:
             return self._thread.call(self._twin.run(command, **options))
         errands = Errands(on_output)
