@@ -202,7 +202,7 @@ async def test_a_lost_start_is_repeated_and_a_lost_signal_is_not(scripted: Scrip
     with pytest.raises(AgentUnreachable):
         await handle.signal(2)
 
-    assert handle.attached
+    assert not handle.attached, "the agent has attached the second try to the first: that is this start"
     assert [type(call) for call in scripted.calls] == [pb.StartRequest, pb.StartRequest, pb.SignalRequest]
 
 
