@@ -109,21 +109,20 @@ async def serve(settings: AgentSettings, keeper: KeeperClient, own_env: Mapping[
         )
         await stack.enter_async_context(observation)
         users = stack.enter_context(Users(timeout=settings.lookup_timeout))
-        priority = Priority(settings.process_nice, settings.process_oom_score).as_far_as_allowed()
-        environment = Environment(own_env, hook=lambda own: own)
+        starter = Starter(
+            keeper=keeper,
+            lookup=lookup,
+            users=users,
+            environment=Environment(own_env, hook=lambda own: own),
+            priority=Priority(settings.process_nice, settings.process_oom_score).as_far_as_allowed(),
+            boot_id=this_boot(),
+            reach=reach,
+            keep_secrets=journals.keep_secrets,
+        )
         processes = Processes(
             keeper=keeper,
             journals=journals,
-            starter=Starter(
-                keeper=keeper,
-                lookup=lookup,
-                users=users,
-                environment=environment,
-                priority=priority,
-                boot_id=this_boot(),
-                reach=reach,
-                keep_secrets=journals.keep_secrets,
-            ),
+            starter=starter,
             keys=_keys(settings),
             lookout=lookout,
             bounds=_bounds(settings),
