@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import resource
 import signal
 from pathlib import Path
 
@@ -162,14 +161,11 @@ async def test_a_worker_without_a_descriptor_takes_the_keepers_place_once_it_has
         async with started(agent, tap.request) as (process, reader):
             tap.pour(b"before ")
             await reader.until(b"before ")
-            limits = resource.prlimit(agent.worker_pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(agent.worker_pid, resource.RLIMIT_NOFILE, (3, limits[1]))
-            await agent.kill_keeper()
-            await logged(agent, "the keeper's place cannot be taken now")
-            refused = await refusal(
-                agent.processes.Signal(SignalRequest(process_id=process.process_id, signal=signal.SIGTERM))
-            )
-            resource.prlimit(agent.worker_pid, resource.RLIMIT_NOFILE, limits)
+            with proc.no_descriptor_left(agent.worker_pid):
+                await agent.kill_keeper()
+                await logged(agent, "the keeper's place cannot be taken now")
+                request = SignalRequest(process_id=process.process_id, signal=signal.SIGTERM)
+                refused = await refusal(agent.processes.Signal(request))
             await agent.serves_again()
             tap.pour(b"after")
             tap.turn_off()

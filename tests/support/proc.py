@@ -3,11 +3,12 @@
 import asyncio
 import ctypes
 import os
+import resource
 import select
 import signal
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +125,17 @@ def descriptors(pid: int) -> list[str]:
         with suppress(OSError):  # closed meanwhile; so is the one that lists this folder
             found.append(str(entry.readlink()))
     return found
+
+
+@contextmanager
+def no_descriptor_left(pid: int) -> Iterator[None]:
+    """A process that can open nothing more, for the length of the block, as when the machine has none left."""
+    usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
 
 
 def adopt_orphans() -> None:

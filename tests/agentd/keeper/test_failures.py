@@ -2,11 +2,9 @@
 
 import errno
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,17 +22,6 @@ def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareKeeper]:
         yield running
 
 
-@contextmanager
-def no_descriptors(keeper: BareKeeper) -> Iterator[None]:
-    """As when the machine has none left: the keeper can open nothing."""
-    before = resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, before)
-
-
 async def logged(keeper: BareKeeper, text: str) -> None:
     log = Path(keeper.folder, "log")
     await until(lambda: text in log.read_text())
@@ -43,7 +30,7 @@ async def logged(keeper: BareKeeper, text: str) -> None:
 def test_an_end_is_told_also_while_no_descriptor_is_to_be_had(keeper: BareKeeper) -> None:
     """What is left over of the command cannot be looked for then; how it ended is known without."""
     command = keeper.start("/bin/sleep", "1000")
-    with no_descriptors(keeper):
+    with proc.no_descriptor_left(keeper.pid):
         os.kill(command.pid, signal.SIGTERM)
         exit_ = keeper.exit()
 
@@ -54,7 +41,7 @@ def test_an_end_is_told_also_while_no_descriptor_is_to_be_had(keeper: BareKeeper
 async def test_the_next_worker_waits_for_descriptors_and_is_one(keeper: BareKeeper) -> None:
     """It is tried again ever later, and not at once and for ever."""
     command = keeper.start("/bin/sleep", "1000")
-    with no_descriptors(keeper):
+    with proc.no_descriptor_left(keeper.pid):
         keeper.lose_worker()
         await logged(keeper, '"next_in_seconds":0.2')
     keeper.be_worker()
@@ -66,7 +53,7 @@ async def test_the_next_worker_waits_for_descriptors_and_is_one(keeper: BareKeep
 async def test_an_upgrade_without_descriptors_leaves_the_old_one_running(keeper: BareKeeper) -> None:
     """It can be asked for again."""
     command = keeper.start("/bin/sleep", "1000")
-    with no_descriptors(keeper):
+    with proc.no_descriptor_left(keeper.pid):
         keeper.send(m.Upgrade(sys.executable))
         await logged(keeper, "upgrade failed")
 
@@ -80,7 +67,7 @@ async def test_a_shutdown_that_can_look_for_nobody_looks_again(keeper: BareKeepe
     daemon = keeper.start("/usr/bin/setsid", "--fork", "/bin/sleep", "1000")
     keeper.exit()
     (left,) = (child.pid for child in proc.children(keeper.pid) if child.pid != keeper.worker_pid)
-    with no_descriptors(keeper):
+    with proc.no_descriptor_left(keeper.pid):
         os.kill(keeper.pid, signal.SIGTERM)
         await logged(keeper, "some processes cannot be looked for")
         assert proc.is_alive(left)

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import resource
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from guyline.agent.v1.process_service_pb2 import (
     SIGNAL_SCOPE_ALL,
     SIGNAL_SCOPE_GROUP,
     ProcessServiceCancelRequest,
+    ProcessServiceListRequest,
     SignalRequest,
     SignalScope,
 )
@@ -45,23 +45,12 @@ def led_by_itself() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 # Want of descriptors.
 
 
-@contextmanager
-def no_descriptor_left(pid: int) -> Iterator[None]:
-    """For the length of the block the process cannot open anything."""
-    usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, usual[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
-
-
 async def test_a_cancel_holds_although_there_is_no_descriptor_when_it_comes(agent: RunningAgent) -> None:
     """It has answered, and who asks for the end of a runaway does so while everything is short."""
     async with started(agent, program("stubborn")) as start:
         await attach(agent, start.process_id, until=a_line)
         request = ProcessServiceCancelRequest(process_id=start.process_id, grace=seconds(0.1))
-        with no_descriptor_left(agent.worker_pid):
+        with proc.no_descriptor_left(agent.worker_pid):
             await agent.processes.Cancel(request)
             await until(lambda: "a ladder cannot go on now" in agent.process.log())
         over = await ended(agent, start.process_id)
@@ -75,18 +64,31 @@ async def test_a_ladder_that_finds_no_descriptor_goes_on_when_there_are_some(age
         await attach(agent, start.process_id, until=a_line)
         request = ProcessServiceCancelRequest(process_id=start.process_id, grace=seconds(0.3))
         await agent.processes.Cancel(request)
-        with no_descriptor_left(agent.worker_pid):
+        with proc.no_descriptor_left(agent.worker_pid):
             await until(lambda: "a ladder cannot go on now" in agent.process.log())
         over = await ended(agent, start.process_id)
 
     assert over.exit.signal == signal.SIGKILL
 
 
+async def test_who_asks_in_want_of_descriptors_is_told_that_it_passes(agent: RunningAgent) -> None:
+    """And whether something may have been done: a signal that is sent twice does not always do the same."""
+    async with started(agent, program("stubborn")) as start:
+        await attach(agent, start.process_id, until=a_line)
+        signalling = SignalRequest(process_id=start.process_id, signal=signal.SIGTERM, scope=SIGNAL_SCOPE_ALL)
+        with proc.no_descriptor_left(agent.worker_pid):
+            signalled = await refusal(agent.processes.Signal(signalling))
+            listed = await refusal(agent.processes.List(ProcessServiceListRequest(usage=True)))
+
+    assert signalled.reason == listed.reason == "SYSTEM_EXHAUSTED"
+    assert (signalled.facts["outcome"], listed.facts["outcome"]) == ("MAY_HAVE_RUN", "NOT_STARTED")
+
+
 async def test_a_limit_that_strikes_while_there_is_no_descriptor_ends_the_command(agent: RunningAgent) -> None:
     """It strikes once; nobody is there who would ask again."""
     limits = TimeLimits(timeout=seconds(0.5), grace=seconds(0.1))
     async with started(agent, program("stubborn"), time_limits=limits) as start:
-        with no_descriptor_left(agent.worker_pid):
+        with proc.no_descriptor_left(agent.worker_pid):
             await until(lambda: "a ladder cannot go on now" in agent.process.log())
         over = await ended(agent, start.process_id)
 

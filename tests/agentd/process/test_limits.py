@@ -105,19 +105,6 @@ async def test_a_key_that_met_the_limit_may_be_used_again() -> None:
 # Descriptors.
 
 
-@contextmanager
-def no_descriptor_left(pid: int) -> Iterator[None]:
-    """A process that can open nothing more, for the length of the block."""
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    first_free = next(number for number in range(len(used) + 1) if number not in used)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-
-
 async def test_output_of_the_past_takes_no_descriptor_each(agent: RunningAgent) -> None:
     """There may be many more ended processes than descriptors, and each can still be followed and viewed."""
     room = (MAX_OPEN_AT_REST + 16) * MAX_DESCRIPTORS
@@ -143,7 +130,7 @@ async def test_without_descriptors_output_of_the_past_is_told_to_be_there_later(
     over = [await run(agent, f"echo {number}") for number in range(MAX_OPEN_AT_REST + 1)]
     first = over[0].process_id
 
-    with no_descriptor_left(agent.worker_pid):
+    with proc.no_descriptor_left(agent.worker_pid):
         refusals = [
             await refusal(agent.processes.Attach(AttachRequest(process_id=first))),
             await refusal(agent.processes.GetOutput(GetOutputRequest(process_id=first))),
@@ -161,7 +148,7 @@ async def test_without_descriptors_a_start_is_refused_and_works_again_later(agen
     await output_closed(agent, before.process_id)
     held = {pid: len(proc.descriptors(pid)) for pid in (agent.worker_pid, agent.keeper_pid)}
 
-    with no_descriptor_left(agent.worker_pid):
+    with proc.no_descriptor_left(agent.worker_pid):
         refused = await refusal(agent.processes.Start(to_start("echo never")))
     after = await run(agent, "echo after")
 
@@ -175,7 +162,7 @@ async def test_without_descriptors_a_start_is_refused_and_works_again_later(agen
 
 async def test_a_keeper_without_descriptors_refuses_a_start(agent: RunningAgent) -> None:
     """The caller hears what is missing, instead of nothing at all."""
-    with no_descriptor_left(agent.keeper_pid):
+    with proc.no_descriptor_left(agent.keeper_pid):
         code = await agent.processes.Start(to_start("echo never"), timeout=DEADLINE).code()
 
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -185,7 +172,7 @@ async def test_without_descriptors_output_waits_and_is_not_lost(agent: RunningAg
     """The first byte of a process needs a file; until there can be one it stays in the pipe."""
     async with speaker(agent, tmp_path) as process:
         await snapshot(agent, process.process_id)
-        with no_descriptor_left(agent.worker_pid):
+        with proc.no_descriptor_left(agent.worker_pid):
             process.say(b"printed in need\n")
             in_need = await snapshot(agent, process.process_id)
         seen = await attach(agent, process.process_id, until=a_line)

@@ -373,11 +373,12 @@ class SystemExhausted(Exhausted):
     reason = "SYSTEM_EXHAUSTED"
     retry_after = 1.0
 
-    def __init__(self, number: int, what: str = "another process") -> None:
+    def __init__(self, number: int, what: str = "another process", *, halfway: bool = False) -> None:
         super().__init__(
             f"the system has no room for {what}: {os.strerror(number)}",
             errno=errno.errorcode.get(number, "?"),
         )
+        self.may_have_run = halfway
 
 
 class KeeperLost(Unavailable):

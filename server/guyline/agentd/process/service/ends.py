@@ -1,6 +1,7 @@
 """The calls that end processes, and forget them."""
 
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.process.service import convert, convert_process
 from guyline.agentd.process.spec import DEFAULT_GRACE
@@ -34,7 +35,8 @@ class EndCalls:
             return pb.ProcessServiceCancelResponse(fenced=True)
         bind_to_call(process_id=process.process_id)
         if wait is not None:
-            await self._processes.signals.wait_until_gone(process, to_all=True, at_most=wait)
+            with exhaustion_told("finding out who is left", halfway=True):
+                await self._processes.signals.wait_until_gone(process, to_all=True, at_most=wait)
         return pb.ProcessServiceCancelResponse(process=convert_process.to_process(process))
 
     async def remove(

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.listing.query import Item, Selection
 from guyline.agentd.process.listing.watch import Interest, WatchBatch, WatchCursor, Watcher
 from guyline.agentd.process.processes import Processes
@@ -33,7 +34,8 @@ class ListCalls:
         seen = self._processes.seen_by(caller_of(context))
         selection = Selection(seen, query, since=self._processes.ends.settled_up_to)
         most = selection.rest[: query.page_size]
-        usage = await self._processes.usage.of([item.process for item in most]) if request.usage else {}
+        with exhaustion_told("finding out what processes use"):
+            usage = await self._processes.usage.of([item.process for item in most]) if request.usage else {}
         page: list[Item] = []
         messages: list[process_pb2.Process] = []
         size = 0

@@ -10,6 +10,7 @@ from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.agentd.process.errors import DirectoryNotUsable, SecretsNotUsable, UserUnknown
+from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.processes import Processes, Started
 from guyline.agentd.process.service import convert
@@ -128,7 +129,8 @@ class ProcessService(ProcessServiceServicer):
         number = convert.to_signal(request)
         grace, wait = convert.to_grace_and_wait(request)
         to_all = request.scope == pb.SIGNAL_SCOPE_ALL
-        survivors = await self._processes.signals.end(process, number, to_all=to_all, grace=grace, wait=wait)
+        with exhaustion_told("finding all whom a signal is for", halfway=True):
+            survivors = await self._processes.signals.end(process, number, to_all=to_all, grace=grace, wait=wait)
         return pb.SignalResponse(process=to_process(process), survivors=to_survivors(survivors))
 
     @only_waits

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from guyline.agentd.journal.gone import GoneJournal
 from guyline.agentd.journal.journal import Journal
-from guyline.agentd.journal.piece import PIECE_BYTES, Cold, Piece
+from guyline.agentd.journal.piece import PIECE_BYTES, Piece
 from guyline.agentd.journal.runs import Stream
 from guyline.agentd.process.bell import Bell
-from guyline.agentd.process.errors import SystemExhausted
+from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.process.streams.pacing import Pacing
 from guyline.agentd.process.streams.source import Source
@@ -90,13 +90,16 @@ class Output:
             OffsetOutOfRange: The offset is behind the end.
             SystemExhausted: No descriptor is left.
         """
-        while isinstance(piece := self._read(offset, at_most), Cold):
+        while True:
+            with exhaustion_told("reading output"):  # a journal that is at rest needs a descriptor to be read
+                piece = self.journal.read(offset, at_most)
+            if isinstance(piece, Piece):
+                return piece
             await asyncio.to_thread(piece.warm)
-        return piece
 
     def offset_since(self, moment: float) -> int:
         """Where the first output begins that was printed then or later. Raises SystemExhausted, as above."""
-        with _exhaustion_told():
+        with exhaustion_told("reading output"):
             return self.journal.offset_since(moment)
 
     def give_up(self, process_id: str) -> None:
@@ -139,10 +142,6 @@ class Output:
             self._retry = None
         for stream in list(self._sources):
             self._close_source(stream)
-
-    def _read(self, offset: int, at_most: int) -> Piece | Cold:
-        with _exhaustion_told():
-            return self.journal.read(offset, at_most)
 
     def _take(self, stream: Stream) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -209,12 +208,3 @@ class Output:
     def _close_source(self, stream: Stream) -> None:
         self._stop_reading(stream)
         self._sources.pop(stream).close()
-
-
-@contextlib.contextmanager
-def _exhaustion_told() -> Iterator[None]:
-    """A journal that is at rest needs a descriptor to be read, and what fails besides reads as a gap."""
-    try:
-        yield
-    except OSError as why:
-        raise SystemExhausted(why.errno or errno.EMFILE, "reading output") from why

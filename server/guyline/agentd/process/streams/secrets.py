@@ -1,13 +1,13 @@
 """Values of a process's environment that views of its output must not show."""
 
 import asyncio
-import errno
 import os
 from collections.abc import Mapping, Sequence
 
 from guyline.agentd.journal.gone import GoneJournal
 from guyline.agentd.journal.journals import Journals
-from guyline.agentd.process.errors import SecretsLost, SecretsNotUsable, SystemExhausted
+from guyline.agentd.process.errors import SecretsLost, SecretsNotUsable
+from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.streams.output import Output
 from guyline.agentd.view.redaction import LEAST_BYTES, NOTHING_SECRET, Secret, Secrets, token
@@ -40,10 +40,8 @@ async def kept_secrets(journals: Journals, process: Process) -> Secrets:
     names = process.origin.redact
     if not names:
         return NOTHING_SECRET
-    try:
+    with exhaustion_told("reading what must stay hidden"):
         values = await asyncio.to_thread(journals.secrets, process.process_id)
-    except OSError as why:
-        raise SystemExhausted(why.errno or errno.EMFILE, "reading what must stay hidden") from why
     if isinstance(process.output.journal, GoneJournal):  # they went with the output, in which there is nothing to hide
         return NOTHING_SECRET
     if values is None or not values.keys() >= {*names}:
