@@ -1,5 +1,6 @@
 """A ladder that was promised is climbed to its end, whatever stands in the way."""
 
+import errno
 import os
 import pwd
 import shutil
@@ -22,6 +23,8 @@ from guyline.agent.v1.process_service_pb2 import (
     SignalRequest,
     SignalScope,
 )
+from guyline.agentd.process.errors import SignalNotPermitted
+from guyline.agentd.system.cgroup import Cgroup
 from guyline.agentd.system.proc import stat_of
 from tests.agentd.process.process_parts import a_line, attach, ended, refusal, seconds, started, to_start
 from tests.agentd.process.simulated import simulated
@@ -94,6 +97,66 @@ async def test_a_limit_that_strikes_while_there_is_no_descriptor_ends_the_comman
 
     assert over.struck == TIME_LIMIT_TIMEOUT
     assert over.exit.signal == signal.SIGKILL
+
+
+async def test_a_signal_that_the_keeper_had_no_room_for_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks whether a command of a keeper before it is still the same, which takes a descriptor."""
+    sent: list[int] = []
+
+    async def has_room_at_last(_process_id: str, number: int, _cause: str) -> int:
+        sent.append(number)
+        if len(sent) <= 3:
+            return errno.EMFILE
+        os.killpg(real.pid, number)
+        return 0
+
+    async with simulated(tmp_path) as world:
+        monkeypatch.setattr(world.keeper, "signal", has_room_at_last)
+        process = await world.start()
+        with led_by_itself() as (real, start_ticks):
+            process.pid, process.start_ticks = real.pid, start_ticks
+            await world.processes.canceling.end(process, grace=0.0)
+            await until(lambda: real.poll() is not None)
+
+    assert sent[:4] == [signal.SIGTERM] * 4
+
+
+class WholeGroup(Cgroup):
+    """A cgroup as far as it takes to end who is in it, which here is whoever is in the process group."""
+
+    def __init__(self, group: int) -> None:
+        super().__init__("/nowhere")
+        self._group = group
+
+    def members(self) -> set[int]:
+        return set()
+
+    def kill(self) -> None:
+        os.killpg(self._group, signal.SIGKILL)
+
+
+async def test_who_may_not_be_signalled_is_killed_with_the_cgroup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel asks for no permission there: so a limit of time holds for `sudo`, too."""
+
+    async def may_not(_process_id: str, _number: int, _cause: str) -> int:
+        return errno.EPERM
+
+    async with simulated(tmp_path) as world:
+        process = await world.start()
+        with led_by_itself() as (real, start_ticks):
+            process.pid, process.start_ticks = real.pid, start_ticks
+            monkeypatch.setattr(world.keeper, "signal", may_not)
+            with pytest.raises(SignalNotPermitted):
+                await world.processes.canceling.end(process, grace=0.0)
+            monkeypatch.setattr(world.keeper, "cgroup_of", lambda _: WholeGroup(real.pid))
+            await world.processes.canceling.end(process, grace=0.0)
+            await until(lambda: real.poll() is not None)
+
+    assert real.returncode == -signal.SIGKILL
 
 
 async def test_a_cancel_climbs_anew_where_a_ladder_was_left_to_nobody(

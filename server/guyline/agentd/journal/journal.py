@@ -134,10 +134,10 @@ class Journal:
 
     @property
     def written_at(self) -> float:
-        """When something was stored last, in seconds since the epoch; 0 if nothing ever was."""
+        """When something was stored last, in seconds since the epoch; 0 if nothing ever was, or nobody can tell."""
         try:
             return self.path.stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             return 0.0
 
     def take(self, pipe: int, stream: Stream = Stream.STDOUT, *, at_most: int = TAKE_BYTES) -> int:
@@ -323,7 +323,9 @@ class Journal:
             if self._runs:
                 self._runs.load(self._size)
             self._file = open_private(self.path)
-            if self._freed_to < self.kept_from and not has_data(self._file, self._freed_to, self.kept_from):
+            if self._freed_to < self.kept_from and not has_data(
+                self._file, self._freed_to, self.kept_from // _PAGE * _PAGE
+            ):
                 self._freed_to = self.kept_from  # a hole that is punched again makes the file look as if just written
             self._free(self._file)
         return self._file

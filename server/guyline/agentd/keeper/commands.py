@@ -69,10 +69,10 @@ class Commands:
             self._spawn(entry, request, directory, child)
         finally:
             m.close_all([directory, *child])
-        if entry.pid is None:
-            m.close_all(kept)
-        else:
-            entry.kept = dict(zip(request.kept, kept, strict=True))
+            if entry.pid is None:
+                m.close_all(kept)
+            else:
+                entry.kept = dict(zip(request.kept, kept, strict=True))
         self._answer(entry)
 
     def answer_failed(self, message: m.Message, number: int) -> None:
@@ -80,10 +80,13 @@ class Commands:
         match message:
             case m.Start(process_id) | m.Fence(process_id):
                 entry = self.entries.get(process_id)
-                if entry and (entry.pid or entry.errno):
-                    self._answer(entry)
-                else:
+                if entry is None:
                     self._tell(m.Failed(process_id, number, ""))
+                    return
+                if entry.pid is None and entry.errno is None:  # else the next worker would take it for one that runs
+                    entry.errno = number
+                    self._log.append("failed", process_id, number, "")
+                self._answer(entry)
             case m.Signal(asked):
                 self._tell(m.Signalled(asked, number))
 
@@ -163,9 +166,10 @@ class Commands:
         ended: list[tuple[Entry, Exit]] = []
         while zombie := _first_zombie():
             pid = zombie.si_pid
-            entry = self._by_pid.pop(pid, None)
-            oom_killed = entry is not None and self._was_out_of_memory(entry, zombie)
+            entry = self._by_pid.get(pid)
+            oom_killed = entry is not None and self._is_out_of_memory_known(entry, zombie)
             _, status, usage = os.wait4(pid, 0)
+            self._by_pid.pop(pid, None)
             if entry is None:
                 others.append((pid, status))
             else:
@@ -254,6 +258,13 @@ class Commands:
         except OSError as why:
             self._report.warning("descendants cannot be looked for", process_id=entry.process_id, error=str(why))
             return found
+
+    def _is_out_of_memory_known(self, entry: Entry, zombie: os.waitid_result) -> bool:
+        try:
+            return self._was_out_of_memory(entry, zombie)
+        except Exception as why:  # noqa: BLE001 - this is a detail, for which neither its end nor another's may be lost
+            self._report.error("why a command was killed is not known", process_id=entry.process_id, error=repr(why))
+            return False
 
     def _was_out_of_memory(self, entry: Entry, zombie: os.waitid_result) -> bool:
         """Asked while it is a zombie: its cgroup can then still be read."""

@@ -288,16 +288,18 @@ class Keeper:
         assert entry.pid
         if entry.is_child:
             return
+        watch = None
         try:
             watch = _watch_of(entry.pid, entry.start_ticks)
+            if watch is not None:
+                self._selector.register(watch, selectors.EVENT_READ, self._when_gone(watch, entry))
         except OSError as why:
             self._unwatched.append(entry)
+            m.close_all([] if watch is None else [watch])
             self._failed(_watch_of, why)
             return
         if watch is None:
             self._commands.end_unseen(entry, KEEPER_LOST)
-        else:
-            self._selector.register(watch, selectors.EVENT_READ, self._when_gone(watch, entry))
 
     def _when_gone(self, watch: int, entry: Entry) -> Callable[[], None]:
         def gone() -> None:

@@ -1,5 +1,6 @@
 """Whether it was the kernel that killed a command because memory ran out, as far as its cgroup tells."""
 
+import os
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -36,10 +37,10 @@ class OomWatch:
 
 def _events_file(pid: int | str) -> Path | None:
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        lines = os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()).removesuffix("\n").split("\n")
     except OSError:
         return None
-    for line in lines:
+    for line in lines:  # of paths with any characters but a newline, which the kernel writes otherwise
         hierarchy, controllers, path = line.split(":", 2)
         path = path.removesuffix(" (deleted)").strip("/")
         if "memory" in controllers.split(","):

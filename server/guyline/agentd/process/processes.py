@@ -263,6 +263,8 @@ class Processes:
             log.exception("a process cannot be taken up as it was", process_id=origin.process_id)
             if origin.process_id not in self._processes:
                 self._left_out.add(origin.process_id)
+                if entry.exit:
+                    self._room.give_back(origin.process_id)
                 self._remember_key(origin, KeeperLost())  # it may have run, and must not run again
 
     def _restore_failure(self, origin: Origin, failure: GuylineError) -> None:
@@ -308,6 +310,7 @@ class Processes:
 
     def exited(self, process_id: str, exit_: table.Exit) -> None:
         if process_id in self._left_out:
+            self._room.give_back(process_id)
             return
         process = self._processes.get(process_id)
         if process is None or process.is_running:
@@ -323,8 +326,8 @@ class Processes:
             self.ends.settled(process.exit.order)
             self._limits.forget(process)
         if process.is_over and process.over_since is None:
-            process.over_since = self._retention.when_over(process)
             self._room.give_back(process.process_id)
+            process.over_since = self._retention.when_over(process)
 
     # Time.
 

@@ -72,6 +72,8 @@ class Signals:
             failure = await self._keeper.signal(process.process_id, number, cause)
         except KeeperGone as why:
             raise KeeperLost from why
+        if failure not in {0, errno.ESRCH, errno.EPERM}:
+            raise OSError(failure, os.strerror(failure))
         is_leader_gone = failure == errno.ESRCH
         reached = failure not in {errno.ESRCH, errno.EPERM}
         refused = [process.pid or 0] if failure == errno.EPERM else []  # of a group, nobody may be signalled then
@@ -102,7 +104,8 @@ class Signals:
     ) -> list[Survivor]:
         """Signals, begins the ladder if there is a ``grace``, and waits if told to; returns who is alive then.
 
-        Raises as ``send``. If the system has no room for the signal now, the ladder begins with it.
+        Raises as ``send``. If the system has no room for the signal now, the ladder begins with it. And it begins for
+        those whom the agent may not signal, if they have a cgroup: that the kernel kills for anybody who owns it.
         """
         try:
             await self.send(process, number, to_all=to_all, cause=cause)
@@ -111,6 +114,10 @@ class Signals:
                 raise
             process.log.warning("a signal cannot be sent to all now", signal=number, problem=str(why))
             self._begin(process, Ladder(number, to_all, grace, _boot_time(), cause))
+        except SignalNotPermitted:
+            if grace is None or not (to_all and self._keeper.cgroup_of(process.process_id)):
+                raise
+            self._begin(process, Ladder(_after(number), to_all, grace, _boot_time() + grace, cause))
         else:
             if grace is not None and number != signal.SIGKILL:
                 self._begin(process, Ladder(_after(number), to_all, grace, _boot_time() + grace, cause))

@@ -3002,7 +3002,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         - NOT_FOUND: no such process, or another chat's.
         - FAILED_PRECONDITION: it has ended, and no descendant is left in the scope.
         - PERMISSION_DENIED: whoever is left in the scope is another user, whom the agent may not signal
-          (SIGNAL_NOT_PERMITTED). Where it may signal some, it does, and that is no error.
+          (SIGNAL_NOT_PERMITTED). Where it may signal some, it does, and that is no error; nor is it one
+          where they have a cgroup with which a ladder can kill them.
 
         Since 0.1.
         """
