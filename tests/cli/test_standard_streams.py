@@ -125,3 +125,25 @@ async def test_keys_to_detach_are_typed_and_not_piped(guyline: Command, tmp_path
     result = await guyline.in_shell(line)
 
     assert (result.code, result.out.split()) == (0, ["a", "020", "021", "b"])
+
+
+@pytest.mark.parametrize("asked", ["--help", "ps --help", "--version"])
+async def test_help_that_cannot_be_written_is_no_success(guyline: Command, asked: str) -> None:
+    """Neither a traceback nor a code that could be anything."""
+    full = await guyline.in_shell(f"$GUYLINE {asked} >/dev/full")
+    closed = await guyline.in_shell(f"$GUYLINE {asked} >&-")
+    unbuffered = await guyline.in_shell(f"PYTHONUNBUFFERED=1 $GUYLINE {asked} >/dev/full")
+
+    assert (full.code, closed.code, unbuffered.code) == (125, 125, 125)
+    assert full.err == unbuffered.err == "guyline: No space left on device\n"
+    assert closed.err == "guyline: Bad file descriptor\n"
+
+
+async def test_an_id_that_cannot_be_written_is_said_to_programs_as_well(guyline: Command) -> None:
+    """Nobody else knows what was started."""
+    result = await guyline.in_shell("$GUYLINE exec -d --json true >/dev/full")
+    error = json.loads(result.err)["error"]
+
+    assert result.code == 125
+    assert error["facts"]["errno"] == "ENOSPC"
+    assert error["facts"]["process_id"] in error["message"]

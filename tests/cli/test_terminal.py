@@ -6,7 +6,7 @@ import re
 import signal
 from pathlib import Path
 
-from tests.cli.terminal import terminal, wait_stopped
+from tests.cli.terminal import terminal
 from tests.support import proc
 from tests.support.agent import RunningAgent
 
@@ -92,21 +92,33 @@ async def test_a_long_absence_of_the_agent_is_said(agent: RunningAgent, tmp_path
 
 def test_top_can_be_stopped_and_goes_on(shared_agent: RunningAgent) -> None:
     """Ctrl-Z gives the shell a usable terminal; `fg` shows the screen again."""
+    shell = "set -m; $GUYLINE top --interval 50ms; echo stopped; read line; fg; echo over $?"
+    with terminal(shared_agent, shell=shell) as screen:
+        screen.until(b"COMMAND")
+        screen.type(b"\x1a")
+        screen.until(b"stopped\r\n")
+        given_back, screen.shown = screen.shown, b""
+        screen.type(b"\n")
+        screen.until(b"\x1b[?1049h")
+        screen.until(b"COMMAND")
+        screen.type(_CTRL_C)
+        screen.until(b"over 0")
+    assert b"\x1b[?1049l" in given_back
+    assert given_back.count(b"\x1b[?25l") == given_back.count(b"\x1b[?25h"), "the cursor is there while it is stopped"
+    assert screen.shown.count(b"\x1b[?25l") == screen.shown.count(b"\x1b[?25h"), "and after it"
+
+
+def test_top_does_not_stop_where_nobody_could_have_it_go_on(shared_agent: RunningAgent) -> None:
+    """As by `ssh -t host guyline top`, where it leads its session: the terminal would be lost."""
     with terminal(shared_agent, "top", "--interval", "50ms") as screen:
         screen.until(b"COMMAND")
         screen.type(b"\x1a")
         screen.until(b"\x1b[?1049l")
-        wait_stopped(screen.child.pid)
-        given_back = screen.shown
         screen.shown = b""
-        os.kill(screen.child.pid, signal.SIGCONT)
-        screen.until(b"\x1b[?1049h")
         screen.until(b"COMMAND")
         screen.type(_CTRL_C)
 
         assert screen.code() == 0
-    assert given_back.count(b"\x1b[?25l") == given_back.count(b"\x1b[?25h"), "the cursor is there while it is stopped"
-    assert screen.shown.count(b"\x1b[?25l") == screen.shown.count(b"\x1b[?25h"), "and after it"
 
 
 def test_quitting_top_gives_the_terminal_back(shared_agent: RunningAgent) -> None:

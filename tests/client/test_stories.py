@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -262,3 +264,16 @@ async def test_processes_are_found_by_label(client: AsyncAgent) -> None:
     assert (found.process_id, told) == (process.id, process.id)
     assert found.usage is not None
     assert found.usage.processes == 1
+
+
+async def test_a_short_wait_ends_although_the_agent_says_nothing() -> None:
+    """Whoever waits for a moment does not want to wait for an agent that hangs, either."""
+    async with RunningAgent() as running, AsyncAgent(running.address) as client:
+        process = await client.start(["sleep", "60"])
+        os.kill(running.worker_pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StillRunning):
+                await asyncio.wait_for(process.wait(0.1), DEADLINE)
+        finally:
+            os.kill(running.worker_pid, signal.SIGCONT)
+        await process.cancel(wait=DEADLINE)

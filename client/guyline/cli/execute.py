@@ -7,6 +7,7 @@ from pathlib import Path
 
 from guyline.cli import console
 from guyline.cli.dial import agent_of
+from guyline.cli.failure import report, to_error
 from guyline.cli.interactive import stand_in
 from guyline.cli.relay import Signals
 from guyline.cli.say import complain, say, say_json
@@ -14,10 +15,10 @@ from guyline.cli.sink import STDERR, STDOUT
 from guyline.cli.value import is_unicode
 from guyline.client.agent import AsyncAgent
 from guyline.client.enums import InputMode, OutputMode
-from guyline.client.errors import InvalidInput, Violation
+from guyline.client.errors import GuylineError, InvalidInput, Violation
 from guyline.client.options import GroupLimits, Privileges, StartOptions, Terminal
 
-_WRONG_USAGE = _OWN_FAILURE = 125
+_WRONG_USAGE = 125
 _USUAL_SIZE = 80, 24
 
 
@@ -52,8 +53,9 @@ async def _detached(options: Namespace, command: str | Sequence[str]) -> int:
         else:
             say(process)
     except OSError as why:  # nobody else knows what was started
-        complain(f"guyline: it runs, but its id could not be written ({why.strerror}): {process}")
-        return _OWN_FAILURE
+        said = f"it runs, but its id could not be written ({why.strerror}): {process}"
+        facts = to_error(why).facts | {"process_id": process}
+        return report(GuylineError(said, facts=facts), as_json=options.json)
     return 0
 
 

@@ -5,6 +5,11 @@ import os
 import sys
 from typing import NoReturn
 
+from guyline.cli.say import complain
+
+UNWRITABLE = 125
+"""Guyline itself failed: nobody gets its answer."""
+
 BROKEN_PIPE = 141
 """What a shell says of a command that SIGPIPE ended."""
 
@@ -15,8 +20,10 @@ def leave(code: int) -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         code = code or BROKEN_PIPE
-    except (OSError, ValueError):
-        code = code or 1  # closed, or nowhere to write to
+    except (OSError, ValueError) as why:  # closed, or no room
+        if not code:
+            complain(f"guyline: {getattr(why, 'strerror', None) or why}")
+        code = code or UNWRITABLE
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()  # a complaint that nobody gets changes nothing
     os._exit(code)

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import NoReturn
 
 from guyline.cli import standard_streams
-from guyline.cli.leave import BROKEN_PIPE, leave
+from guyline.cli.leave import BROKEN_PIPE, UNWRITABLE, leave
 from guyline.cli.quiet import quieten_grpc
+from guyline.cli.say import complain
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -28,7 +29,20 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = 130
     except BrokenPipeError:
         code = BROKEN_PIPE
+    except OSError as why:  # of a help text, say, that cannot be written
+        complain(f"guyline: {why.strerror or why}")
+        code = UNWRITABLE
+    except SystemExit as end:
+        code = _said(end.code)
     leave(code)
+
+
+def _said(code: object) -> int:
+    """As the interpreter takes what ``sys.exit`` is given."""
+    if code is None or isinstance(code, int):
+        return code or 0
+    complain(str(code))
+    return 1
 
 
 def _run(arguments: list[str]) -> int:

@@ -1,8 +1,8 @@
 """``guyline top``."""
 
 import asyncio
-import os
 import signal
+import threading
 from argparse import Namespace
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -95,22 +95,26 @@ async def _go_on(agent: AsyncAgent, options: Namespace) -> None:
 
 
 async def _stop_when_told(screen: Screen, drawing: asyncio.Lock) -> None:
-    """Lets Ctrl-Z stop this command. The terminal is as it was for as long as that lasts."""
+    """Lets Ctrl-Z stop this command. The terminal is as it was for as long as that lasts.
+
+    By SIGTSTP, which the kernel heeds only where a shell can have it go on.
+    """
+    if not heeded((signal.SIGTSTP,)):
+        return
     loop, told = asyncio.get_running_loop(), asyncio.Event()
-    stops = heeded((signal.SIGTSTP,))
-    for number in stops:
-        loop.add_signal_handler(number, told.set)
+    loop.add_signal_handler(signal.SIGTSTP, told.set)
     try:
         while True:
             await told.wait()
             async with drawing:
                 await asyncio.to_thread(screen.give_back)
-                os.kill(os.getpid(), signal.SIGSTOP)
+                loop.remove_signal_handler(signal.SIGTSTP)
+                signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)  # no other thread
                 told.clear()
-                await asyncio.to_thread(screen.take)  # here it goes on
+                loop.add_signal_handler(signal.SIGTSTP, told.set)  # here it goes on
+                await asyncio.to_thread(screen.take)
     finally:
-        for number in stops:
-            loop.remove_signal_handler(number)
+        loop.remove_signal_handler(signal.SIGTSTP)
 
 
 async def _look(agent: AsyncAgent, options: Namespace, before: Look | None) -> Look:

@@ -13,7 +13,7 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.completed import StillRunning
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.enums import OutputStyle, OutputWait, ProcessState, SignalScope
-from guyline.client.errors import Defect
+from guyline.client.errors import AgentUnreachable, Defect
 from guyline.client.following import FollowedOutput, Opened, OutputMessage, follow
 from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.options import OutputRange
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from guyline.client.view import View
 
 
+_LAST_WORD = 1.0
+"""Seconds for an answer to who has waited, and had none."""
 _Stream = tuple[FollowedOutput, AsyncGenerator[OutputMessage, None]]
 
 
@@ -138,7 +140,7 @@ class AsyncProcess:
             timeout: Seconds to wait at most. None: for ever.
 
         Raises:
-            StillRunning: The time is over; the process goes on.
+            StillRunning: The time is over; as far as the agent has said, the process goes on.
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: The process is not known any more.
         """
@@ -154,12 +156,16 @@ class AsyncProcess:
         return await self._exit_now()
 
     async def _exit_now(self) -> Exit:
-        """How it has ended by now. For who waits so shortly that the agent does not get a word in."""
+        """How it has ended by now. For who waits so shortly that the agent does not get a word in.
+
+        An agent that is away has a second for it: whoever waits shortly does not want to wait for that, either.
+        """
         from guyline.client.conditions import Exited, NotMet  # noqa: PLC0415 - as below
 
         try:
-            met = await self.wait_for(Exited(), timeout=0)
-        except NotMet:
+            async with asyncio.timeout(_LAST_WORD):
+                met = await self.wait_for(Exited(), timeout=0)
+        except (NotMet, TimeoutError, AgentUnreachable):
             raise StillRunning(self.id) from None
         assert met.process.exit is not None, "that is what was waited for"
         return met.process.exit
