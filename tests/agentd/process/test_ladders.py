@@ -123,6 +123,27 @@ async def test_a_signal_that_the_keeper_had_no_room_for_is_sent_again(
     assert sent[:4] == [signal.SIGTERM] * 4
 
 
+async def test_no_ladder_leads_above_the_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom not even that may reach, nor its cgroup, is told of: SIGTERM would be no more welcome."""
+
+    async def may_not(_process_id: str, _number: int, _cause: str) -> int:
+        return errno.EPERM
+
+    def threaded() -> None:
+        raise OSError(errno.EOPNOTSUPP, "a threaded cgroup cannot be killed as a whole")
+
+    async with simulated(tmp_path) as world:
+        process = await world.start()
+        cgroup = Cgroup(str(tmp_path))
+        monkeypatch.setattr(cgroup, "kill", threaded)
+        monkeypatch.setattr(world.keeper, "signal", may_not)
+        monkeypatch.setattr(world.keeper, "cgroup_of", lambda _: cgroup)
+        with pytest.raises(SignalNotPermitted):
+            await world.processes.signals.end(process, signal.SIGKILL, to_all=True, grace=0.1, wait=None)
+
+        assert process.note.ladder is None
+
+
 class WholeGroup(Cgroup):
     """A cgroup as far as it takes to end who is in it, which here is whoever is in the process group."""
 

@@ -107,20 +107,20 @@ class Signals:
         Raises as ``send``. If the system has no room for the signal now, the ladder begins with it. And it begins for
         those whom the agent may not signal, if they have a cgroup: that the kernel kills for anybody who owns it.
         """
+        above = None if grace is None or number == signal.SIGKILL else (_after(number), grace)
         try:
             await self.send(process, number, to_all=to_all, cause=cause)
         except OSError as why:
             if grace is None:
                 raise
             process.log.warning("a signal cannot be sent to all now", signal=number, problem=str(why))
-            self._begin(process, Ladder(number, to_all, grace, _boot_time(), cause))
+            above = number, 0.0
         except SignalNotPermitted:
-            if grace is None or not (to_all and self._keeper.cgroup_of(process.process_id)):
+            if above is None or not (to_all and self._keeper.cgroup_of(process.process_id)):
                 raise
-            self._begin(process, Ladder(_after(number), to_all, grace, _boot_time() + grace, cause))
-        else:
-            if grace is not None and number != signal.SIGKILL:
-                self._begin(process, Ladder(_after(number), to_all, grace, _boot_time() + grace, cause))
+        if above is not None and grace is not None:
+            step, pause = above
+            self._begin(process, Ladder(step, to_all, grace, _boot_time() + pause, cause))
         if wait is None:
             return []
         return await self.wait_until_gone(process, to_all=to_all, at_most=wait)
