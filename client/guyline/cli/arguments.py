@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from guyline.cli.arguments_process import (
     add_attach,
@@ -19,6 +19,9 @@ from guyline.cli.arguments_process import (
 from guyline.cli.arguments_start import add_agent, add_exec, add_up
 from guyline.cli.value import to_file, to_text
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 _USAGE_FAILURE = 2
 _USAGE_FAILURES = {"exec": 125}  # every small code could be the command's
 
@@ -31,6 +34,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(self.usage_failure, f"{self.prog}: {message}\n")
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """As documented, but raises OSError if nobody can read it: some releases of Python keep that to themselves."""
+        (file or sys.stdout).write(self.format_help())
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
