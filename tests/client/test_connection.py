@@ -12,7 +12,7 @@ from guyline.client.absence import Absence
 from guyline.client.address import to_address
 from guyline.client.connection import Connection
 from guyline.client.credentials import Credentials
-from guyline.client.errors import AgentUnreachable, GuylineError, StoreChanged
+from guyline.client.errors import AgentUnreachable, GuylineError, Outcome, StoreChanged
 from guyline.client.patience import Outage
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE, until
@@ -130,6 +130,7 @@ async def test_another_agent_is_given_no_new_call_either(
                 await client.run(["touch", str(witness)])
             with pytest.raises(StoreChanged) as again:
                 await client.info()
+            assert again.value.outcome is Outcome.NOT_STARTED
         async with client:
             assert (await client.run(["test", "-e", str(witness)])).exit.code == 1
             assert (await client.info()).store_id == again.value.facts["store_id"]

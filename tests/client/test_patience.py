@@ -1,8 +1,10 @@
 """How long to go on without an agent."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guyline.client.errors import GuylineError, Outcome
 from guyline.client.patience import Outage
 
 
@@ -49,3 +51,23 @@ def test_the_agents_own_word_comes_before_the_jitter() -> None:
 def test_no_delay_reaches_beyond_patience() -> None:
     """The caller asked to be told after ten seconds, not after an hour."""
     assert Outage(10).failed(0.0, retry_after=3600) == 10
+
+
+@pytest.mark.parametrize(
+    ("earlier", "told"),
+    [
+        ([], Outcome.NOT_STARTED),
+        ([Outcome.NOT_STARTED], Outcome.NOT_STARTED),
+        ([Outcome.MAY_HAVE_RUN, Outcome.NOT_STARTED], Outcome.MAY_HAVE_RUN),
+    ],
+)
+def test_an_error_speaks_of_all_tries(earlier: list[Outcome], told: Outcome) -> None:
+    """That the last one was refused says nothing of the first, whose answer was lost."""
+    outage = Outage(10)
+    for outcome in earlier:
+        outage.tried(outcome)
+
+    with pytest.raises(GuylineError) as caught, outage.all_tries_told():
+        raise GuylineError("refused", outcome=Outcome.NOT_STARTED)
+
+    assert caught.value.outcome is told

@@ -133,7 +133,7 @@ class Connection:
         """
         fork.check()
         if self._stranger:
-            raise self._changed()
+            raise self._changed(Outcome.NOT_STARTED)
         self._check_open()
         line = self._line or await self._dial()
         line.calls += 1
@@ -173,14 +173,15 @@ class Connection:
             GuylineError: The agent refused.
         """
         outage = Outage(self.patience)
-        while True:
-            try:
-                return await self.ask_once(method, request, answer_within=answer_within)
-            except PASSING as error:
-                repeats = isinstance(error, Unavailable) and repeatable
-                if not (repeats or error.outcome is Outcome.NOT_STARTED):
-                    raise
-                await self.wait_out(outage, error)
+        with outage.all_tries_told():
+            while True:
+                try:
+                    return await self.ask_once(method, request, answer_within=answer_within)
+                except PASSING as error:
+                    repeats = isinstance(error, Unavailable) and repeatable
+                    if not (repeats or error.outcome is Outcome.NOT_STARTED):
+                        raise
+                    await self.wait_out(outage, error)
 
     async def wait_out(self, outage: Outage, error: GuylineError) -> None:
         """After one of ``PASSING``: returns when the next try makes sense. Cancelling is safe.
@@ -189,6 +190,7 @@ class Connection:
             GuylineError: ``error`` itself, or what came in its place, once patience is over.
             StoreChanged: Another agent answers.
         """
+        outage.tried(error.outcome)
         if isinstance(error, Unavailable):
             await self.restore(outage, error)
         else:
@@ -205,7 +207,7 @@ class Connection:
             await self._pause(outage, error)
             try:
                 await self._until_answered(outage)
-            except PASSING as last:
+            except (*PASSING, StoreChanged) as last:
                 last.outcome = error.outcome  # of what the caller wanted, not of the question whether anybody is there
                 raise
 
@@ -240,22 +242,22 @@ class Connection:
         if not isinstance(error, StoreChanged):
             return error
         self._stranger = error.facts.get("store_id", "unknown")
-        return self._changed()
+        return self._changed(error.outcome)
 
     def _recognise(self, store_id: str) -> None:
         if self.store_id and self.store_id != store_id:
             self._stranger = store_id
-            raise self._changed()
+            raise self._changed(Outcome.NOT_STARTED)
         self.store_id = store_id
         if self._line is not None:
             self._line.expect(store_id)
 
-    def _changed(self) -> StoreChanged:
+    def _changed(self, outcome: Outcome) -> StoreChanged:
         return StoreChanged(
             f"another agent answers at {self.address}: its store is {self._stranger}, and {self.store_id} was asked "
-            "before; whether what was under way has happened cannot be said",
+            "before",
             facts={"address": str(self.address), "store_id": self._stranger, "expected_store_id": self.store_id},
-            outcome=Outcome.MAY_HAVE_RUN,
+            outcome=outcome,
         )
 
     async def ask_once(

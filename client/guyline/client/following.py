@@ -188,16 +188,17 @@ async def follow(connection: Connection, followed: Followed[Message]) -> AsyncGe
         GuylineError: The agent refused.
     """
     outage = Outage(connection.patience)
-    while not followed.ended:
-        try:
-            async with connection.line() as line, aclosing(_one_call(connection, line, followed)) as messages:
-                async for message in messages:
-                    if followed.take(message):
-                        outage.progress()
-                    yield message
-        except PASSING as error:
-            if not followed.ended:
-                await connection.wait_out(outage, error)
+    with outage.all_tries_told():
+        while not followed.ended:
+            try:
+                async with connection.line() as line, aclosing(_one_call(connection, line, followed)) as messages:
+                    async for message in messages:
+                        if followed.take(message):
+                            outage.progress()
+                        yield message
+            except PASSING as error:
+                if not followed.ended:
+                    await connection.wait_out(outage, error)
 
 
 async def _one_call(connection: Connection, line: Line, followed: Followed[Message]) -> AsyncGenerator[Message, None]:

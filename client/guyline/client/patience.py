@@ -1,6 +1,10 @@
 """How long to go on without an agent, and how often to ask for it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from guyline.client.errors import GuylineError, Outcome
 
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 1.0
@@ -17,6 +21,7 @@ class Outage:
         self._patience = patience
         self._since: float | None = None
         self._tries = 0
+        self._may_have_run = False  # what the caller wants, by one of the tries so far
 
     def __repr__(self) -> str:
         return f"<outage of {self._tries} tries>"
@@ -25,6 +30,21 @@ class Outage:
         """The caller got something; the next failure begins a new outage."""
         self._since = None
         self._tries = 0
+        self._may_have_run = True
+
+    def tried(self, outcome: Outcome) -> None:
+        """A try has failed, and there will be another."""
+        self._may_have_run |= outcome is not Outcome.NOT_STARTED
+
+    @contextmanager
+    def all_tries_told(self) -> Iterator[None]:
+        """Has errors that leave the block speak of all tries: the last one may have been refused, and the first not."""
+        try:
+            yield
+        except GuylineError as error:
+            if self._may_have_run:
+                error.outcome = Outcome.MAY_HAVE_RUN
+            raise
 
     def failed(self, now: float, *, retry_after: float | None = None, luck: float | None = None) -> float | None:
         """Returns how many seconds to wait before the next try, or None once patience is over.

@@ -188,6 +188,7 @@ class World:
         self.keeper = SimulatedKeeper(self.time)
         self.starter = SimulatedStarter(self.keeper, self.time)
         self.most = 10_000
+        self.most_at_once = 1000
         self.horizon = 0.0
         self._folder = folder
         self._tasks = tasks
@@ -211,7 +212,7 @@ class World:
             keys=self.keys,
             lookout=self._lookout,
             bounds=Bounds(
-                max_processes=1000,
+                max_processes=self.most_at_once,
                 max_ended=self.most,
                 max_chat_processes=1000,
                 max_followers=10,

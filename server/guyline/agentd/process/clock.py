@@ -14,3 +14,7 @@ class Clock:
 
     steady: Callable[[], float] = time.monotonic
     """Since some moment of this boot. Never jumps, and stands still while the machine is suspended."""
+
+    def steady_at(self, moment: float) -> float:
+        """The steady time of a moment by the wall clock. One that is to come, since that was set, counts as now."""
+        return self.steady() - max(0.0, self.wall() - moment)

@@ -2,16 +2,14 @@
 
 import asyncio
 import itertools
-import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from guyline.agentd.journal.journals import Journals
 from guyline.agentd.keeper import table
-from guyline.agentd.process.assembly import Assembler, DescriptorKeeper
+from guyline.agentd.process.assembly import Assembler
 from guyline.agentd.process.clock import Clock
 from guyline.agentd.process.ending.canceling import Canceling
 from guyline.agentd.process.ending.limits import Limits, Timers
@@ -25,11 +23,11 @@ from guyline.agentd.process.listing.ends import Ends
 from guyline.agentd.process.listing.usage import UsageReader
 from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Process
+from guyline.agentd.process.restoring import EntryKeeper, Restorer
 from guyline.agentd.process.spec import Origin, StartSpec
-from guyline.agentd.process.starting.keys import Keys, Outcome, Use
+from guyline.agentd.process.starting.keys import Keys, Use
 from guyline.agentd.process.starting.room import Room, Seats
-from guyline.agentd.process.starting.starter import LASTING_FAILURES, Starter, is_remembered, spawn_failure
-from guyline.agentd.process.streams.channels import mistaken
+from guyline.agentd.process.starting.starter import LASTING_FAILURES, Starter
 from guyline.agentd.process.streams.input import InputRoom
 from guyline.agentd.process.streams.secrets import kept_secrets
 from guyline.agentd.process.tasks import Tasks
@@ -44,16 +42,14 @@ _LOOK_AGAIN = 0.01  # seconds
 log = get_logger("processes")
 
 
-class Keeper(DescriptorKeeper, Protocol):
+class Keeper(EntryKeeper, Protocol):
     """What is asked of the keeper; see ``keeper.client.KeeperClient``."""
 
-    entries: dict[str, table.Entry]
     store_id: str
 
     async def signal(self, process_id: str, number: int, cause: str) -> int: ...
     async def fence(self, process_id: str, info: str) -> None: ...
     def cgroup_of(self, process_id: str) -> Cgroup | None: ...
-    def forget(self, process_id: str) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +122,6 @@ class Processes:
         self._reach = reach
         self._processes: dict[str, Process] = {}
         self._running: dict[str, Process] = {}
-        self._left_out: set[str] = set()  # nothing could be made of what the keeper has of them
         self._room = Room(most=bounds.max_processes, most_of_a_chat=bounds.max_chat_processes)
         self._is_closing = False
         self._sequence = itertools.count(1)
@@ -155,6 +150,16 @@ class Processes:
             changed=self._on_change,
             grown=self._retention.make_room,
         )
+        self._restorer = Restorer(
+            keeper=keeper,
+            journals=journals,
+            keys=keys,
+            room=self._room,
+            ended_retention=bounds.ended_retention,
+            clock=clock,
+            take_up=self._take_up,
+            find=self.find,
+        )
 
     def __iter__(self) -> Iterator[Process]:
         return iter(self._processes.values())
@@ -165,14 +170,7 @@ class Processes:
 
     def restore(self) -> None:
         """Takes up what the keeper handed over: every process goes on where the last worker left it."""
-        entries = dict(self._keeper.entries)
-        origins = {process_id: origin for process_id, entry in entries.items() if (origin := _origin_of(entry))}
-        self._left_out = entries.keys() - origins.keys()
-        self._sequence = itertools.count(1 + max((origin.sequence for origin in origins.values()), default=0))
-        for process_id, origin in origins.items():
-            self._restore(entries[process_id], origin)
-        for name in self._journals.names_on_disk() - self._processes.keys() - self._left_out:
-            self._journals.remove(name)
+        self._sequence = itertools.count(1 + self._restorer.restore())
 
     def close(self) -> None:
         """Gives all descriptors back. The processes go on."""
@@ -248,52 +246,12 @@ class Processes:
         process.log.info("process started", pid=process.pid, directory=process.origin.directory)
         return process
 
-    # What an earlier worker left.
-
-    def _restore(self, entry: table.Entry, origin: Origin) -> None:
-        """Fails for nobody's sake: the keeper would start one worker after the other, and none of them would serve."""
-        if origin.is_fence or entry.errno is not None:
-            self._restore_failure(origin, spawn_failure(origin, entry.errno or 0, entry.failed_part))
-            return
-        self._room.take(origin.process_id, origin.chat_id)
-        try:
-            self._give_up_mistaken(entry)
-            self._take_up(entry, origin)
-        except Exception:
-            log.exception("a process cannot be taken up as it was", process_id=origin.process_id)
-            if origin.process_id not in self._processes:
-                self._left_out.add(origin.process_id)
-                if entry.exit:
-                    self._room.give_back(origin.process_id)
-                self._remember_key(origin, KeeperLost())  # it may have run, and must not run again
-
-    def _restore_failure(self, origin: Origin, failure: GuylineError) -> None:
-        """The worker may have died before it could forget one that it would not have remembered."""
-        if origin.is_fence or is_remembered(origin, failure):
-            self._remember_key(origin, failure)
-        else:
-            self._keeper.forget(origin.process_id)
-
-    def _give_up_mistaken(self, entry: table.Entry) -> None:
-        """What it prints there is lost; the rest of it goes on."""
-        if names := mistaken(entry.kept):
-            log.error("descriptors are not what they should be", process_id=entry.process_id, names=sorted(names))
-            for name in names:
-                with suppress(OSError):  # it may be closed
-                    os.close(entry.kept[name])
-            self._keeper.let_go(entry.process_id, names)
-
-    def _remember_key(self, origin: Origin, outcome: Outcome) -> None:
-        if origin.key:
-            use = Use(origin.fingerprint, origin.process_id, origin.key_created_at, outcome)
-            self._keys.put(origin.chat_id, origin.key, use)
-
     # Making a process of what the keeper has.
 
     def _take_up(self, entry: table.Entry, origin: Origin) -> Process:
         process = self._assembler.assemble(entry, origin)
         self._processes[process.process_id] = self._running[process.process_id] = process
-        self._remember_key(origin, process)
+        self._keys.remember(origin, process)
         if entry.exit:
             self.ends.seen(entry.exit.order)
         if entry.exit and not process.output.is_open:
@@ -309,9 +267,6 @@ class Processes:
     # What the keeper and the processes tell.
 
     def exited(self, process_id: str, exit_: table.Exit) -> None:
-        if process_id in self._left_out:
-            self._room.give_back(process_id)
-            return
         process = self._processes.get(process_id)
         if process is None or process.is_running:
             self.ends.seen(exit_.order)
@@ -337,8 +292,10 @@ class Processes:
         One process a step, since freeing a large journal takes milliseconds.
         """
         self._keys.crowd_out()
+        self._restorer.forget_left_out()
         for process_id in self._keys.expire_failures():
-            self._keeper.forget(process_id)
+            if not self._restorer.has_left_out(process_id):
+                self._keeper.forget(process_id)
         for process in self._retention.leaving():
             if self.find(process.process_id) is process:  # nobody has removed it since
                 self._let_go(process)
@@ -357,7 +314,7 @@ class Processes:
     def _let_go(self, process: Process) -> None:
         if process.is_listed:
             self._unlist(process)
-        if self._retention.is_forgettable(process):
+        if not self._keys.are_to_know(process.origin):
             self._forget(process)
 
     def _unlist(self, process: Process) -> None:
@@ -372,15 +329,6 @@ class Processes:
         if process.origin.key:
             self._keys.remove(process.origin.chat_id, process.origin.key)
         self._keeper.forget(process.process_id)
-
-
-def _origin_of(entry: table.Entry) -> Origin | None:
-    """None: it cannot be read, and nobody can say what was started."""
-    try:
-        return Origin.from_json(entry.info)
-    except (ValueError, TypeError, KeyError):
-        log.exception("a process cannot be taken up: its record cannot be read", process_id=entry.process_id)
-        return None
 
 
 def _is_untold(process: Process) -> bool:

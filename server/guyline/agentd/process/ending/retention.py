@@ -68,12 +68,7 @@ class Retention:
     def when_over(self, process: Process) -> float:
         """When it ended, or what it left behind last printed, by the steady clock. Asked once, when it is over."""
         assert process.exit, "it is over"
-        over_at = max(process.exit.ended_at, process.output.journal.written_at)
-        return self._clock.steady() - max(0.0, self._clock.wall() - over_at)
-
-    def is_forgettable(self, process: Process) -> bool:
-        """Whether an old process need not be remembered for its key's sake either."""
-        return not process.origin.key or self._keys.is_expired(process.origin.chat_id, process.origin.key)
+        return self._clock.steady_at(max(process.exit.ended_at, process.output.journal.written_at))
 
     def _cut_the_largest(self, excess: int) -> bool:
         largest = max(self._processes, key=lambda each: each.output.journal.kept_bytes).output.journal

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from guyline.agentd.process.clock import Clock
 from guyline.agentd.process.errors import KeyConflict, KeyExpired
 from guyline.agentd.process.process import Process
-from guyline.agentd.process.spec import Key
+from guyline.agentd.process.spec import Key, Origin
 from guyline.errors import GuylineError
 
 AHEAD = 3600.0
@@ -112,6 +112,13 @@ class Keys:
         use.kept_until = self._clock.steady() + max(0.0, left)
         self._uses[chat_id or "", key] = use
 
+    def remember(self, origin: Origin, outcome: Outcome) -> None:
+        """What came of a start, if it had a key."""
+        if origin.key:
+            self.put(
+                origin.chat_id, origin.key, Use(origin.fingerprint, origin.process_id, origin.key_created_at, outcome)
+            )
+
     def remove(self, chat_id: str | None, key: str) -> None:
         self._uses.pop((chat_id or "", key), None)
 
@@ -131,10 +138,10 @@ class Keys:
             del self._uses[scope]
         return [use.process_id for use in expired.values()]
 
-    def is_expired(self, chat_id: str | None, key: str) -> bool:
-        """Whether the key would be refused anyway, so that its use need not be remembered."""
-        use = self.get(chat_id, key)
-        return use is None or self._has_expired(use)
+    def are_to_know(self, origin: Origin) -> bool:
+        """Whether the start must still be known for its key's sake: the key would not be refused anyway."""
+        use = self.get(origin.chat_id, origin.key) if origin.key else None
+        return use is not None and not self._has_expired(use)
 
     def _has_expired(self, use: Use) -> bool:
         if use.created_at <= self._horizon:

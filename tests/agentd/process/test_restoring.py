@@ -1,0 +1,102 @@
+"""What nothing can be made of when a worker begins: it costs nobody else anything, and goes in its time."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from guyline.agentd.process.errors import KeeperLost, TooManyProcesses
+from tests.agentd.process.simulated import DAY, HOUR, World, simulated
+from tests.support import proc
+
+
+def _damage(world: World, process_id: str, part: str) -> None:
+    """The next worker gets a record that it cannot read, and descriptors of its own."""
+    entry = world.keeper.entries[process_id]
+    kept = {name: os.dup(descriptor) for name, descriptor in entry.kept.items()}
+    world.close()
+    entry.kept = kept
+    setattr(entry, part, "not what a worker writes")
+    world.open()
+
+
+def _name(descriptor: int) -> str:
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+
+@pytest.mark.parametrize("part", ["info", "note"])
+async def test_it_stays_while_it_runs_and_goes_an_hour_after_its_end(tmp_path: Path, part: str) -> None:
+    """A newer release may understand it, and what it has printed; nobody does once it is old."""
+    async with simulated(tmp_path) as world:
+        process_id = (await world.start()).process_id
+        pipe = _name(world.keeper.entries[process_id].kept["stdout"])
+        _damage(world, process_id, part)
+        world.time.pass_by(10 * DAY)
+        world.sweep()
+        is_held = pipe in proc.descriptors(os.getpid())
+        is_on_disk = process_id in world.journals.names_on_disk()
+
+        world.keeper.end(process_id)
+        world.time.pass_by(HOUR - 1)
+        world.sweep()
+        before_its_time = process_id in world.keeper.entries
+        world.time.pass_by(2)
+        world.sweep()
+
+        assert (is_held, is_on_disk, before_its_time) == (True, True, True)
+        assert world.keeper.entries == {}
+        assert world.journals.names_on_disk() == set()
+        assert pipe not in proc.descriptors(os.getpid())
+
+
+async def test_its_key_is_known_as_long_as_any_other(tmp_path: Path) -> None:
+    """It has run: the same start must not run again, not under a later worker either."""
+    async with simulated(tmp_path) as world:
+        key = world.key()
+        process_id = (await world.start(key=key)).process_id
+        _damage(world, process_id, "note")
+        world.keeper.end(process_id)
+        world.time.pass_by(2 * HOUR)
+        world.sweep()
+        world.close()
+        world.open()
+
+        with pytest.raises(KeeperLost):
+            await world.start(key=key)
+        world.time.pass_by(DAY)
+        world.sweep()
+
+        assert world.keeper.entries == {}
+
+
+async def test_a_key_that_expires_while_it_runs_takes_nothing_with_it(tmp_path: Path) -> None:
+    """Who forgets it then would never hear of its end."""
+    async with simulated(tmp_path) as world:
+        process_id = (await world.start(key=world.key())).process_id
+        _damage(world, process_id, "note")
+        world.time.pass_by(2 * DAY)
+        world.sweep()
+        still_there = process_id in world.keeper.entries
+
+        world.keeper.end(process_id)
+        world.time.pass_by(2 * HOUR)
+        world.sweep()
+
+        assert still_there
+        assert world.keeper.entries == {}
+
+
+async def test_it_has_a_place_for_as_long_as_it_is_kept(tmp_path: Path) -> None:
+    """Its descriptors are among those that the limit stands for."""
+    async with simulated(tmp_path) as world:
+        process_id = (await world.start()).process_id
+        world.most_at_once = 1
+        _damage(world, process_id, "info")
+
+        with pytest.raises(TooManyProcesses):
+            await world.start()
+        world.keeper.end(process_id)
+        world.time.pass_by(2 * HOUR)
+        world.sweep()
+
+        assert (await world.start()).process_id in world.listed()
