@@ -48,6 +48,17 @@ def test_an_end_is_told_also_while_no_descriptor_is_to_be_had(keeper: BareKeeper
     assert proc.is_alive(keeper.start("/bin/sleep", "1000", process_id="b").pid)
 
 
+@pytest.mark.parametrize("size", [1, 2 * m.MAX_MESSAGE_BYTES], ids=["small", "in a memory file"])
+def test_a_start_without_descriptors_is_answered_and_the_next_one_works(keeper: BareKeeper, size: int) -> None:
+    """Whoever asked would wait until its deadline."""
+    with proc.no_descriptor_left(keeper.pid):
+        keeper.ask("/bin/true", "x" * size)
+        failed = keeper.next(m.Failed)
+
+    assert failed == m.Failed("a", errno.EMFILE, "")
+    assert proc.is_alive(keeper.start("/bin/sleep", "1000", process_id="b").pid)
+
+
 async def test_the_next_worker_waits_for_descriptors_and_is_one(keeper: BareKeeper) -> None:
     """It is tried again ever later, and not at once and for ever."""
     command = keeper.start("/bin/sleep", "1000")

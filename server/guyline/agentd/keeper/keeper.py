@@ -183,8 +183,8 @@ class Keeper:
             return True
         except m.DescriptorsLost as why:
             self._log.error("no descriptors left", error=str(why))
-            if isinstance(why.message, m.Start):
-                self._worker.tell(m.Failed(why.message.process_id, errno.EMFILE, ""))
+            if why.is_start:
+                self._worker.tell(m.Failed(why.process_id, errno.EMFILE, ""))
             return True
         if received is None:
             return False

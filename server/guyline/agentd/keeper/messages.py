@@ -18,12 +18,12 @@ MAX_MESSAGE_BYTES = 128 * 1024
 """Larger ones go through a memory file: the kernel's default bound for a packet is 212,960 bytes."""
 MAX_DESCRIPTORS = 253
 """SCM_MAX_FD of the kernel."""
-FORMAT = 3
+FORMAT = 4
 """Raised with any change that an older keeper or worker would misread; upgrades across it are refused."""
 
 _SEND_BUFFER_BYTES = 4 << 20
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python does not name it
-_IN_MEMORY_FILE = b"\0"
+_IN_MEMORY_FILE = b"\0"  # and what it is about, for a receiver that has no room for the file
 _NOT_NOW = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -32,11 +32,17 @@ class MalformedMessage(Exception):
 
 
 class DescriptorsLost(Exception):
-    """A message came without its descriptors: this process has no room for more."""
+    """A message came without its descriptors: this process has no room for more.
 
-    def __init__(self, message: "Message") -> None:
-        super().__init__(f"no room for the descriptors of {type(message).__name__}")
-        self.message = message
+    Attributes:
+        is_start: Whether it was a ``Start``.
+        process_id: Of which process, if so.
+    """
+
+    def __init__(self, kind: str, process_id: str) -> None:
+        super().__init__(f"no room for the descriptors of {kind}")
+        self.is_start = kind == Start.__name__
+        self.process_id = process_id
 
 
 # From the worker.
@@ -252,7 +258,7 @@ class Connection:
         file = os.memfd_create("guyline-message")
         try:
             os.write(file, data)
-            self._send_or_queue(_IN_MEMORY_FILE, [*descriptors, file])
+            self._send_or_queue(_IN_MEMORY_FILE + _about(message), [*descriptors, file])
         finally:
             os.close(file)
 
@@ -285,11 +291,14 @@ class Connection:
         if not data:
             return None
         try:
-            if flags & socket.MSG_TRUNC or (flags & socket.MSG_CTRUNC and data == _IN_MEMORY_FILE):
+            if flags & socket.MSG_TRUNC:
                 raise MalformedMessage("a message was cut off")
-            message = decode(self._from_memory_file(received) if data == _IN_MEMORY_FILE else data)
+            is_elsewhere = data.startswith(_IN_MEMORY_FILE)
             if flags & socket.MSG_CTRUNC:
-                raise DescriptorsLost(message)
+                about = data[len(_IN_MEMORY_FILE) :] if is_elsewhere else _about(decode(data))
+                kind, _, process_id = about.decode(errors="replace").partition(" ")
+                raise DescriptorsLost(kind, process_id)
+            message = decode(self._from_memory_file(received) if is_elsewhere else data)
         except (MalformedMessage, DescriptorsLost):
             close_all(received)
             raise
@@ -329,6 +338,11 @@ class Connection:
             raise MalformedMessage("a message in something else than a memory file") from why
         finally:
             os.close(file)
+
+
+def _about(message: Message) -> bytes:
+    process_id = message.process_id if isinstance(message, Start) else ""
+    return f"{type(message).__name__} {process_id}".encode()
 
 
 def close_all(descriptors: Sequence[int]) -> None:
