@@ -135,6 +135,8 @@ class Journal:
     @property
     def written_at(self) -> float:
         """When something was stored last, in seconds since the epoch; 0 if nothing ever was, or nobody can tell."""
+        if not self._size:
+            return 0.0
         try:
             return self.path.stat().st_mtime
         except OSError:
