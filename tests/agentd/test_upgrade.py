@@ -105,6 +105,7 @@ async def test_a_stream_open_at_an_upgrade_is_told_when_to_come_back(agent: Runn
             await reader.end()
 
 
+@pytest.mark.timeout(60)  # three upgrades beside callers that leave them little of the machine
 async def test_calls_of_every_moment_of_an_upgrade_are_answered_or_told_unavailable(agent: RunningAgent) -> None:
     """Repeating what is UNAVAILABLE, and nothing else, gets through; CANCELLED would say the caller gave up itself."""
     is_over = asyncio.Event()
