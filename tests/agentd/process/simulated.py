@@ -202,7 +202,7 @@ class World:
             retention=DAY,
             most=self.most,
             horizon=self.horizon,
-            keep_horizon=lambda horizon: setattr(self, "horizon", horizon),
+            keep_horizon=self.keep_horizon,
             clock=self.time.clock,
         )
         self.processes = self.keeper.processes = Processes(
@@ -235,9 +235,13 @@ class World:
         self.processes.close()
         self.journals.close()
 
-    def key(self) -> Key:
-        """One that is made now."""
-        return Key(os.urandom(8).hex(), self.time.wall)
+    def keep_horizon(self, horizon: float) -> None:
+        """As on a disk."""
+        self.horizon = horizon
+
+    def key(self, *, ahead: float = 0.0) -> Key:
+        """One that is made now, by a clock that is so many seconds ahead."""
+        return Key(os.urandom(8).hex(), self.time.wall + ahead)
 
     async def start(self, *, key: Key | None = None, limits: TimeLimits | None = None) -> Process:
         spec = StartSpec(command="true", kept_bytes=MIB, key=key, time_limits=limits or TimeLimits())

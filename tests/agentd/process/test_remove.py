@@ -1,5 +1,6 @@
 """Forgetting what has ended before its time: it is gone from everywhere but its key."""
 
+import signal
 import uuid
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
 from guyline.agent.v1.process_pb2 import Process
 from guyline.agent.v1.process_service_pb2 import (
+    SIGNAL_SCOPE_GROUP,
     AttachRequest,
     ProcessServiceCancelRequest,
     ProcessServiceListRequest,
@@ -18,17 +20,21 @@ from guyline.agent.v1.process_service_pb2 import (
 )
 from tests.agentd.process.process_parts import (
     MIB,
+    a_line,
+    attach,
     changed,
     end,
     in_chat,
     new_key,
     refusal,
     run,
+    seconds,
     started,
     to_start,
 )
 from tests.support import proc
 from tests.support.agent import RunningAgent
+from tests.support.clock import until
 from tests.support.program import program
 
 
@@ -130,3 +136,20 @@ async def test_a_chat_removes_its_own_processes_only(shared_agent: RunningAgent)
 
     assert refused.reason == "PROCESS_NOT_FOUND"
     assert (await quiet(shared_agent, over.process_id)).exit.code == 0
+
+
+async def test_a_removed_process_does_not_take_the_ladder_of_what_it_left_behind_with_it(agent: RunningAgent) -> None:
+    """KILL was promised to the whole group, whatever is forgotten meanwhile; also by the worker that comes next."""
+    stubborn = " ".join(program("stubborn"))
+    start = await agent.processes.Start(to_start(f"{stubborn} >/dev/null 2>&1 & echo $!; exec sleep 60"))
+    left_behind = int((await attach(agent, start.process_id, until=a_line)).data)
+    await until(lambda: proc.ignores(left_behind, signal.SIGINT))
+    request = SignalRequest(
+        process_id=start.process_id, signal=signal.SIGINT, scope=SIGNAL_SCOPE_GROUP, grace=seconds(1)
+    )
+    await agent.processes.Signal(request)
+    await quiet(agent, start.process_id)
+    await remove(agent, start.process_id)
+    await agent.kill_worker()
+
+    await proc.dead(left_behind)

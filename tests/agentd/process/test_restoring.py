@@ -1,6 +1,8 @@
 """What nothing can be made of when a worker begins: it costs nobody else anything, and goes in its time."""
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,5 +100,36 @@ async def test_it_has_a_place_for_as_long_as_it_is_kept(tmp_path: Path) -> None:
         world.keeper.end(process_id)
         world.time.pass_by(2 * HOUR)
         world.sweep()
+
+        assert (await world.start()).process_id in world.listed()
+
+
+async def test_its_end_keeps_no_watcher_from_what_ended_later(tmp_path: Path) -> None:
+    """Those who come back to another worker would be told of all ends since again."""
+    async with simulated(tmp_path) as world:
+        process_id = (await world.start()).process_id
+        _damage(world, process_id, "note")
+        world.keeper.end(process_id)
+        later = await world.run()
+
+        assert later.exit
+        assert world.processes.ends.settled_up_to == later.exit.order
+
+
+async def test_output_that_cannot_be_removed_holds_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails must not end all starts, one after the other."""
+
+    def fails(_process_id: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with simulated(tmp_path) as world:
+        process_id = (await world.start()).process_id
+        world.most_at_once = 1
+        _damage(world, process_id, "info")
+        world.keeper.end(process_id)
+        world.time.pass_by(2 * HOUR)
+        with monkeypatch.context() as patched, suppress(OSError):
+            patched.setattr(world.journals, "remove", fails)
+            world.sweep()
 
         assert (await world.start()).process_id in world.listed()

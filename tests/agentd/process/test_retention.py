@@ -331,3 +331,98 @@ async def test_keys_that_were_forgotten_for_room_start_nothing_again(world: Worl
     assert not again.is_running
     fresh = await world.start(key=world.key())
     assert fresh.is_running
+
+
+async def test_keys_that_are_ahead_of_the_clock_shut_out_nobody_else(world: World) -> None:
+    """Anybody may make them, by canceling what was never started; and more of them than have room are not taken."""
+    world.close()
+    world.most = 100
+    world.open()
+    for _ in range(200):
+        assert await world.processes.canceling.end_start(world.key(ahead=3000), OWNER.chat_id, grace=0) is None
+    world.sweep()
+    with pytest.raises(KeyExpired):
+        await world.start(key=world.key(ahead=3000))
+    world.time.pass_by(1)
+    now = await world.start(key=world.key())
+    world.close()
+    world.open()
+    after = await world.start(key=world.key())
+
+    assert (now.is_running, after.is_running) == (True, True)
+    assert len(world.keys) <= 202
+
+
+async def test_a_clock_that_was_ahead_for_a_while_shuts_nobody_out(world: World) -> None:
+    """Keys were forgotten then, as from a year to come; what is made after that is good, for later workers as well."""
+    world.close()
+    world.most = 100
+    world.open()
+    world.time.jump(365 * DAY)
+    old = world.key()
+    await world.run(key=old)
+    world.time.pass_by(1)
+    for _ in range(150):
+        await world.run(key=world.key())
+    world.time.pass_by(2 * HOUR)
+    world.sweep()
+    world.time.jump(-365 * DAY)
+    world.sweep()
+    world.time.pass_by(1)
+    now = await world.start(key=world.key())
+    world.close()
+    world.open()
+    world.sweep()
+    world.time.pass_by(1)
+    after = await world.start(key=world.key())
+    world.time.jump(365 * DAY)
+
+    assert (now.is_running, after.is_running) == (True, True)
+    with pytest.raises(KeyExpired):
+        await world.start(key=old)
+
+
+async def test_a_horizon_that_cannot_be_kept_stops_no_sweep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk would stay full: nothing that is old would ever be removed."""
+
+    def full(_horizon: float) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(world, "keep_horizon", full)
+    world.close()
+    world.most = 3
+    world.open()
+    keys = [world.key() for _ in range(5)]
+    for key in keys:
+        await world.run(key=key)
+    world.time.pass_by(2 * HOUR)
+    world.sweep()
+    listed_when_full = world.listed()
+    monkeypatch.undo()
+    world.close()
+    world.open()
+    world.sweep()
+
+    assert listed_when_full == set()
+    assert len(world.keys) <= 3
+    with pytest.raises(KeyExpired):
+        await world.start(key=keys[0])
+
+
+async def test_a_defect_before_anything_was_asked_of_the_keeper_does_not_spoil_the_key(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing ran, so the same key may try again; and who cancels it hears that nothing will."""
+
+    async def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    keys = [world.key(), world.key()]
+    with monkeypatch.context() as patched:
+        patched.setattr(world.starter, "spawn", fails)
+        for key in keys:
+            with pytest.raises(RuntimeError):
+                await world.start(key=key)
+
+    assert (await world.start(key=keys[0])).is_running
+    assert await world.processes.canceling.end_start(keys[1], OWNER.chat_id, grace=0) is None

@@ -175,6 +175,7 @@ class Processes:
     def close(self) -> None:
         """Gives all descriptors back. The processes go on."""
         self._limits.close()
+        self._restorer.close()
         for process in self:
             process.close()
 
@@ -233,18 +234,26 @@ class Processes:
                 entry, origin = await self._starter.spawn(
                     spec, process_id=process_id, sequence=next(self._sequence), chat_id=chat_id, fingerprint=fingerprint
                 )
-        except GuylineError as why:
-            self._metrics.refused(why.reason)
-            if spec.redact and not isinstance(why, KeeperLost):
-                self._journals.remove(process_id)  # there are only its secrets
-            if spec.key and not isinstance(why, (*LASTING_FAILURES, KeeperLost)):
-                self._keys.remove(chat_id, spec.key.value)  # nothing was tried: the same key may try again
+        except BaseException as why:
+            self._has_failed(process_id, spec, chat_id, why)
             raise
         process = self._take_up(entry, origin)
         self._metrics.started()
         self._reach("start.taken_up")
         process.log.info("process started", pid=process.pid, directory=process.origin.directory)
         return process
+
+    def _has_failed(self, process_id: str, spec: StartSpec, chat_id: str | None, why: BaseException) -> None:
+        """Forgets what only a process would need. Its key may be used again if nothing was tried."""
+        if isinstance(why, GuylineError):
+            self._metrics.refused(why.reason)
+            may_have_run = isinstance(why, KeeperLost)
+        else:
+            may_have_run = process_id in self._keeper.entries  # a defect, behind or before the keeper was asked
+        if spec.redact and not may_have_run:
+            self._journals.remove(process_id)  # there are only its secrets
+        if spec.key and not may_have_run and not isinstance(why, LASTING_FAILURES):
+            self._keys.remove(chat_id, spec.key.value)
 
     # Making a process of what the keeper has.
 
@@ -267,6 +276,9 @@ class Processes:
     # What the keeper and the processes tell.
 
     def exited(self, process_id: str, exit_: table.Exit) -> None:
+        if self._restorer.has_left_out(process_id):
+            self.ends.settled(exit_.order)  # nobody will be told
+            return
         process = self._processes.get(process_id)
         if process is None or process.is_running:
             self.ends.seen(exit_.order)
@@ -291,7 +303,10 @@ class Processes:
 
         One process a step, since freeing a large journal takes milliseconds.
         """
-        self._keys.crowd_out()
+        try:
+            self._keys.crowd_out()
+        except OSError as why:  # a full disk: what goes now may make room for the next time
+            log.warning("keys beyond their number stay known", problem=str(why))
         self._restorer.forget_left_out()
         for process_id in self._keys.expire_failures():
             if not self._restorer.has_left_out(process_id):
@@ -314,15 +329,16 @@ class Processes:
     def _let_go(self, process: Process) -> None:
         if process.is_listed:
             self._unlist(process)
-        if not self._keys.are_to_know(process.origin):
+        is_needed = self._keys.are_to_know(process.origin) or process.note.ladder  # the next worker must go on with it
+        if not is_needed:
             self._forget(process)
 
     def _unlist(self, process: Process) -> None:
         process.is_listed = False
-        if process.note.output_gone is None:
-            self._retention.drop_output(process)
         process.change_note(removed=True)
         self.changes.remove(Listed.of(process))
+        if process.note.output_gone is None:
+            self._retention.drop_output(process)
 
     def _forget(self, process: Process) -> None:
         del self._processes[process.process_id]

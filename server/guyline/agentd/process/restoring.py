@@ -94,6 +94,11 @@ class Restorer:
                 self._journals.remove(name)
         return highest
 
+    def close(self) -> None:
+        """Gives the descriptors back; the keeper has its own."""
+        for each in self._left_out.values():
+            each.entry.close_kept()
+
     def has_left_out(self, process_id: str) -> bool:
         """Whether nothing could be made of it."""
         return process_id in self._left_out
@@ -108,10 +113,10 @@ class Restorer:
             if each.origin and self._keys.are_to_know(each.origin):
                 continue
             del self._left_out[process_id]
+            self._room.give_back(process_id)
             each.entry.close_kept()
             self._keeper.forget(process_id)
             self._journals.remove(process_id)
-            self._room.give_back(process_id)
 
     def _restore(self, entry: table.Entry, origin: Origin) -> None:
         """Fails for nobody's sake: the keeper would start one worker after the other, and none of them would serve."""

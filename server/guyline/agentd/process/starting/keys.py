@@ -1,6 +1,7 @@
 """Idempotency keys: which start a key was used for, and what came of it."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from guyline.errors import GuylineError
 
 AHEAD = 3600.0
 """Seconds by which a caller's clock may be ahead of the agent's. Keys are remembered for as much longer."""
+
+_CROWDED = 2
+"""So many times the keys that are to be remembered, and none is taken any more that is ahead of the agent's clock."""
 
 Scope = tuple[str, str]
 """Chat (or nothing) and key: two chats' keys never meet."""
@@ -80,6 +84,7 @@ class Keys:
         self.retention = retention  # seconds
         self._most = most
         self._horizon = horizon
+        self._noticed_at = math.inf  # that the horizon is still to come
         self._keep_horizon = keep_horizon
         self._clock = clock
         self._uses: dict[Scope, Use] = {}
@@ -97,7 +102,8 @@ class Keys:
         use = self.get(chat_id, key.value)
         if use is None:
             age = self._clock.wall() - key.created_at
-            if not -AHEAD <= age <= self.retention or key.created_at <= self._horizon:
+            ahead = 0.0 if len(self._uses) >= _CROWDED * self._most else AHEAD  # those cannot be crowded out
+            if not -ahead <= age <= self.retention or key.created_at <= self._reached_horizon():
                 raise KeyExpired(key.value, age, self.retention)
             return None
         if use.fingerprint and fingerprint is not None and use.fingerprint != fingerprint:
@@ -123,11 +129,19 @@ class Keys:
         self._uses.pop((chat_id or "", key), None)
 
     def crowd_out(self) -> None:
-        """If too many are remembered, lets the oldest of them expire before their time: a tenth more than must be."""
+        """If too many are remembered, lets the oldest of them expire before their time: a tenth more than must be.
+
+        Not those that are ahead of the clock: all keys that are made until it has come so far would be refused.
+
+        Raises:
+            OSError: The new horizon cannot be kept, so the old one counts.
+        """
+        reached = self._reached_horizon()
         surplus = len(self._uses) - self._most
         if surplus > 0:
             ages = sorted(use.created_at for use in self._uses.values())
-            horizon = max(self._horizon, ages[min(surplus + self._most // 10, len(ages) - 1)])
+            oldest_kept = ages[min(surplus + self._most // 10, len(ages) - 1)]
+            horizon = max(reached, min(oldest_kept, self._clock.wall()))
             self._keep_horizon(horizon)
             self._horizon = horizon
 
@@ -143,8 +157,17 @@ class Keys:
         use = self.get(origin.chat_id, origin.key) if origin.key else None
         return use is not None and not self._has_expired(use)
 
+    def _reached_horizon(self) -> float:
+        """The horizon, but never one to come: it was moved while the clock was ahead, or the clock is behind now.
+
+        Then it lies where that was noticed, so that keys that are made from now on are good.
+        """
+        now = self._clock.wall()
+        self._noticed_at = min(self._noticed_at, now) if self._horizon > now else math.inf
+        return min(self._horizon, self._noticed_at)
+
     def _has_expired(self, use: Use) -> bool:
-        if use.created_at <= self._horizon:
+        if use.created_at <= self._reached_horizon():
             return True
         age = self._clock.wall() - use.created_at
         return age > self.retention + AHEAD and self._clock.steady() >= use.kept_until
