@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from guyline.agentd.process.errors import KeeperLost, TooManyProcesses
+from guyline.agentd.process.streams.channels import Channels
+from guyline.agentd.process.streams.input import InputMode
+from guyline.agentd.system.terminal import Size
 from tests.agentd.process.simulated import DAY, HOUR, World, simulated
 from tests.support import proc
 
@@ -49,6 +52,28 @@ async def test_it_stays_while_it_runs_and_goes_an_hour_after_its_end(tmp_path: P
         assert world.keeper.entries == {}
         assert world.journals.names_on_disk() == set()
         assert pipe not in proc.descriptors(os.getpid())
+
+
+@pytest.mark.parametrize("terminal", [None, Size(80, 24)], ids=["pipe", "terminal"])
+async def test_what_the_keeper_still_holds_of_output_that_was_given_up_is_let_go(
+    tmp_path: Path, terminal: Size | None
+) -> None:
+    """A worker that dies right after it has given the output up has not told the keeper yet that it has ended."""
+    async with simulated(tmp_path) as world:
+        process = await world.run(key=world.key())
+        world.processes.remove(process)
+        world.close()
+        with Channels.made(separate=False, input_mode=InputMode.NONE, terminal=terminal) as channels:
+            channels.keep()
+        held = {_name(descriptor) for descriptor in channels.kept.values()}
+        world.keeper.entries[process.process_id].kept = channels.kept
+        world.open()
+        taken_up = world.processes.find(process.process_id)
+
+        assert held.isdisjoint(proc.descriptors(os.getpid()))
+        assert world.keeper.entries[process.process_id].kept == {}
+        assert taken_up is not None
+        assert taken_up.terminal is None
 
 
 async def test_its_key_is_known_as_long_as_any_other(tmp_path: Path) -> None:

@@ -66,13 +66,14 @@ class Assembler:
         )
         ends = Ends.of(entry.kept)
         process.output = self._output(process, ends)
-        process.terminal = ends.terminal
+        process.terminal = ends.terminal if process.note.output_gone is None else None
         process.input = None if origin.input_mode is InputMode.NONE else self._input(process, ends.input)
         return process
 
     def _output(self, process: Process, ends: Ends) -> Output:
         origin, gone = process.origin, process.note.output_gone
         if gone is not None:
+            self._release(process, ends)
             return gone_output(process.process_id, gone)
         journal = self.journals.open(
             process.process_id,
@@ -107,6 +108,13 @@ class Assembler:
                 gave_up=lambda: _tell(process, pace_lost=True),
             )
         return output
+
+    def _release(self, process: Process, ends: Ends) -> None:
+        """Of output that was given up an earlier worker may have died before it could let the descriptors go."""
+        if ends.sources:
+            for source in ends.sources.values():
+                source.close()
+            self.keeper.release(process.process_id, still_used=table.INPUT_NAMES)
 
     def _input(self, process: Process, descriptors: InputDescriptors | None) -> Input:
         return Input(
