@@ -49,16 +49,45 @@ def no_memory_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "memfd_create", refuse)
 
 
-async def orphaned() -> tuple[KeeperClient, Events]:
-    """A client whose keeper has just died."""
+def connected() -> tuple[KeeperClient, Events, m.Connection]:
+    """A client, and its keeper's end of the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     welcome = m.Welcome("store", 1, CONFIG.to_json(), "", "", {})
     client, events = KeeperClient(m.Connection(ours), welcome, {}, no_fault), Events()
     client.listen(events)
-    theirs.close()
+    return client, events, m.Connection(theirs)
+
+
+async def orphaned() -> tuple[KeeperClient, Events]:
+    """A client whose keeper has just died."""
+    client, events, keeper = connected()
+    keeper.close()
     async with asyncio.timeout(DEADLINE):
         await events.lost.wait()
     return client, events
+
+
+@pytest.mark.usefixtures("no_memory_files")
+async def test_what_could_not_be_sent_is_not_waited_for() -> None:
+    """No answer will ever come, and while one is missing all of the keeper's children are looked at each second."""
+    client, _, keeper = connected()
+    large = m.Start("a", "info", "/bin/true", ["x" * 2 * m.MAX_MESSAGE_BYTES], {}, [], [], {})
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        await client.start(large, [0])
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        await client.fence("b", "x" * 2 * m.MAX_MESSAGE_BYTES)
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        await client.signal("a", 15, "x" * 2 * m.MAX_MESSAGE_BYTES)
+    left = (dict(client._starts), dict(client._signals), dict(client.entries))
+
+    keeper.send(m.Started("c", 1, 2, 3.0))
+    async with asyncio.timeout(DEADLINE):
+        await client.start(m.Start("c", "info", "/bin/true", ["true"], {}, [], [], {}), [0])
+
+    assert left == ({}, {}, {})
+    assert client._watchdog._timer is None
+    client.close()
+    keeper.close()
 
 
 @pytest.mark.usefixtures("no_memory_files")

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from guyline.agentd.keeper import messages as m
 from guyline.agentd.keeper.config import Config, become_keeper
@@ -26,6 +26,10 @@ _RELEASE_AFTER = 0.01
 _TRY_AGAIN_AFTER = 0.1
 _MOST_TRIES = 100
 """How often, and every how many seconds, it is tried to take a lost keeper's place before the worker gives up."""
+
+Number = TypeVar("Number")
+"""What an answer names its question by."""
+Answer = TypeVar("Answer")
 
 log = get_logger("keeper-client")
 
@@ -151,14 +155,11 @@ class KeeperClient:
             KeeperGone: It may or may not have been spawned.
         """
         self._demand_keeper()
-        entry = self.entries.get(request.process_id)
-        if entry is None:
+        answer = self._ask(request, descriptors, answers=self._starts, number=request.process_id)
+        if request.process_id not in self.entries:
             entry = self.entries[request.process_id] = Entry(request.process_id, request.info)
             kept = descriptors[1 + len(request.child) :]
             entry.kept = dict(zip(request.kept, kept, strict=True))
-        answer: asyncio.Future[Spawned | OSError] = asyncio.get_running_loop().create_future()
-        self._starts[request.process_id] = answer
-        self._send(request, descriptors)
         self._reach("start.sent")
         self._watchdog.waits()
         result = await asyncio.shield(answer)
@@ -173,10 +174,8 @@ class KeeperClient:
             KeeperGone: It may or may not have been recorded.
         """
         self._demand_keeper()
+        answer = self._ask(m.Fence(process_id, info), answers=self._starts, number=process_id)
         self.entries[process_id] = Entry(process_id, info)
-        answer: asyncio.Future[Spawned | OSError] = asyncio.get_running_loop().create_future()
-        self._starts[process_id] = answer
-        self._send(m.Fence(process_id, info))
         await asyncio.shield(answer)
 
     async def signal(self, process_id: str, number: int, cause: str) -> int:
@@ -186,11 +185,8 @@ class KeeperClient:
             KeeperGone: It may or may not have been sent.
         """
         self._demand_keeper()
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         request = m.Signal(next(self._numbers), process_id, number, cause)
-        self._signals[request.number] = answer
-        self._send(request)
-        return await answer
+        return await self._ask(request, answers=self._signals, number=request.number)
 
     def cgroup_of(self, process_id: str) -> Cgroup | None:
         """The cgroup that the command has, or had, for itself; None: there are none here."""
@@ -252,6 +248,20 @@ class KeeperClient:
     def _demand_keeper(self) -> None:
         if self._is_lost:
             raise KeeperGone("the keeper is gone, and this worker takes its place")
+
+    def _ask(
+        self,
+        request: m.Message,
+        descriptors: Sequence[int] = (),
+        *,
+        answers: dict[Number, asyncio.Future[Answer]],
+        number: Number,
+    ) -> asyncio.Future[Answer]:
+        """Sends what is answered. What could not be sent, for which it raises OSError, is not waited for."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._send(request, descriptors)
+        answers[number] = answer
+        return answer
 
     def _send(self, message: m.Message, descriptors: Sequence[int] = ()) -> None:
         if self._is_lost:
