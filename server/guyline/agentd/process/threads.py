@@ -1,9 +1,13 @@
 """Threads for what takes long, or may hang."""
 
 import asyncio
+import errno
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, Self, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Generic, ParamSpec, Self, TypeVar
+
+from guyline.agentd.process.errors import SystemExhausted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,4 +32,51 @@ class OwnThreads:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
-        return asyncio.get_running_loop().run_in_executor(self._threads, lambda: question(*args, **kwargs))
+        """Raises SystemExhausted if the system has no thread for it."""
+        asked = _Question(partial(question, *args, **kwargs))
+        try:
+            self._threads.submit(asked.answer_it).add_done_callback(asked.has_left_the_queue)
+        except RuntimeError as why:
+            if asked.answer.cancel():
+                raise _no_thread() from why
+        return asyncio.wrap_future(asked.answer)
+
+
+async def in_thread(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Asks in a thread that is shared with others.
+
+    Raises:
+        SystemExhausted: The system has none for it.
+    """
+    try:
+        answer = asyncio.get_running_loop().run_in_executor(None, partial(question, *args, **kwargs))
+    except RuntimeError as why:
+        raise _no_thread() from why
+    return await answer
+
+
+class _Question(Generic[T]):
+    """With an answer of its own: that of an executor is lost if there is no thread.
+
+    The question stays in its queue then, and is put by the next thread that is free. What that would open, nobody would
+    close.
+    """
+
+    def __init__(self, question: Callable[[], T]) -> None:
+        self.answer: Future[T] = Future()
+        self._question = question
+
+    def answer_it(self) -> None:
+        if self.answer.set_running_or_notify_cancel():
+            try:
+                self.answer.set_result(self._question())
+            except BaseException as why:  # noqa: BLE001 - whoever asked is told
+                self.answer.set_exception(why)
+
+    def has_left_the_queue(self, asked: Future[None]) -> None:
+        if asked.cancelled():  # the threads were closed
+            self.answer.cancel()
+
+
+def _no_thread() -> SystemExhausted:
+    return SystemExhausted(errno.EAGAIN, "another thread")

@@ -1,11 +1,11 @@
 """How much of the machine processes use at a moment, with all that came of them."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from guyline.agentd.process.ending.census import Census, CensusTaker
 from guyline.agentd.process.process import Process
+from guyline.agentd.process.threads import in_thread
 from guyline.agentd.system import proc
 from guyline.agentd.system.cgroup import Cgroup
 
@@ -31,12 +31,13 @@ class UsageReader:
 
         Raises:
             OSError: The kernel cannot be asked.
+            SystemExhausted: There is no thread to ask it in.
         """
         running = [process for process in processes if process.is_running]
         if not running:
             return {}
         census = await self._census.take()
-        return await asyncio.to_thread(self._add_up, running, census)
+        return await in_thread(self._add_up, running, census)
 
     def _add_up(self, running: list[Process], census: Census) -> dict[str, Usage]:
         return {process.process_id: _sum(self._members(process, census)) for process in running}

@@ -54,7 +54,7 @@ class Lookup(OwnThreads):
             CommandNotRunnable: There is no such program, or it may not be executed.
             DirectoryNotUsable: The directory is missing, is none, or may not be entered.
             LookupTimedOut: The file system did not answer.
-            SystemExhausted: No descriptor is left.
+            SystemExhausted: No descriptor is left, or no thread.
         """
         if not self._mounts.may_hang():
             return self._find(program, directory, env)

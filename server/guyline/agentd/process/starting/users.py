@@ -40,6 +40,7 @@ class Users(OwnThreads):
         Raises:
             UserUnknown: There is no such user, or no such group.
             UserLookupTimedOut: The name service did not answer.
+            SystemExhausted: There is no thread to ask it in.
         """
         if not user and not group:
             return Identity()

@@ -14,6 +14,7 @@ from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.process.streams.pacing import Pacing
 from guyline.agentd.process.streams.source import Source
+from guyline.agentd.process.threads import in_thread
 from guyline.daemon.logging import get_logger
 
 _RETRY = 0.1
@@ -88,14 +89,14 @@ class Output:
 
         Raises:
             OffsetOutOfRange: The offset is behind the end.
-            SystemExhausted: No descriptor is left.
+            SystemExhausted: No descriptor is left, or no thread.
         """
         while True:
             with exhaustion_told("reading output"):  # a journal that is at rest needs a descriptor to be read
                 piece = self.journal.read(offset, at_most)
             if isinstance(piece, Piece):
                 return piece
-            await asyncio.to_thread(piece.warm)
+            await in_thread(piece.warm)
 
     def offset_since(self, moment: float) -> int:
         """Where the first output begins that was printed then or later. Raises SystemExhausted, as above."""

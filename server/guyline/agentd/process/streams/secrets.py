@@ -1,6 +1,5 @@
 """Values of a process's environment that views of its output must not show."""
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +9,7 @@ from guyline.agentd.process.errors import SecretsLost, SecretsNotUsable
 from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.streams.output import Output
+from guyline.agentd.process.threads import in_thread
 from guyline.agentd.view.redaction import LEAST_BYTES, NOTHING_SECRET, Secret, Secrets, token
 
 
@@ -34,19 +34,19 @@ async def kept_secrets(journals: Journals, process: Process) -> Secrets:
     """What must not be shown of a process's output.
 
     Raises:
-        SystemExhausted: They cannot be read now, for want of descriptors.
+        SystemExhausted: They cannot be read now, for want of descriptors or threads.
         SecretsLost: There are values that cannot be read any more, and output that might hold them.
     """
     names = process.origin.redact
     if not names:
         return NOTHING_SECRET
     with exhaustion_told("reading what must stay hidden"):
-        values = await asyncio.to_thread(journals.secrets, process.process_id)
+        values = await in_thread(journals.secrets, process.process_id)
     if isinstance(process.output.journal, GoneJournal):  # they went with the output, in which there is nothing to hide
         return NOTHING_SECRET
     if values is None or not values.keys() >= {*names}:
         raise SecretsLost(process.process_id)
-    return await asyncio.to_thread(Secrets, [Secret(name, values[name]) for name in names])
+    return await in_thread(Secrets, [Secret(name, values[name]) for name in names])
 
 
 async def hidden(process: Process, start: int, data: bytes, secrets: Secrets) -> bytes:

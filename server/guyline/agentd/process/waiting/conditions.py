@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from guyline.agentd.journal.errors import OffsetOutOfRange
 from guyline.agentd.journal.piece import Piece
@@ -27,6 +26,9 @@ _CATCH_UP_WITHIN = 10.0
 _EXIT_FOLLOWS_WITHIN = 1.0
 """Seconds for which an exit is waited for once nobody can print any more: most often the two come together."""
 _FOR_LONG = 3600.0
+
+Span: TypeAlias = tuple[int, int]
+"""Where a match begins and ends."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +98,20 @@ class Asked:
 class HasPrinted:
     """The output holds a match of the pattern at or behind an offset.
 
-    Searches what would keep the event loop busy in ``threads``.
+    Has what would keep the event loop busy searched by ``find``, in a thread.
 
     Raises:
         OffsetOutOfRange: The offset is beyond the output.
     """
 
-    def __init__(self, process: Process, pattern: Pattern, offset: int, *, threads: Executor) -> None:
+    def __init__(
+        self, process: Process, pattern: Pattern, offset: int, *, find: Callable[[Window], Awaitable[Span | None]]
+    ) -> None:
         if offset > process.output.journal.size:
             raise OffsetOutOfRange(offset, process.output.journal.size)
         self.can_hold = True
         self._process = process
-        self._threads = threads
+        self._find_in_thread = find
         self._search = Search(pattern, offset)
         self._read_to = offset
 
@@ -164,7 +168,7 @@ class HasPrinted:
         window = self._search.window(is_all=is_all)
         return self._search.conclude(window, await self._span(window), is_all=is_all)
 
-    async def _span(self, window: Window) -> tuple[int, int] | None:
+    async def _span(self, window: Window) -> Span | None:
         if window.most_steps <= _STEPS_AT_ONCE:
             return window.find()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, window.find)
+        return await self._find_in_thread(window)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from guyline.agentd.process.errors import SystemExhausted
 from guyline.agentd.process.threads import OwnThreads
 
 _THREADS = 16
@@ -39,11 +40,14 @@ class Presence(OwnThreads):
         return str(self._home) + path[1:] if path == "~" or path.startswith("~/") else path
 
     def _look(self, path: str) -> asyncio.Future[bool] | None:
-        """The look-up that is under way, or a new one; None if there are too many."""
+        """The look-up that is under way, or a new one; None if there are too many, or no thread for it."""
         look = self._looks.get(path)
         if look is None and len(self._looks) < _MOST_LOOKS:
             # os.path.exists follows links, and takes whatever the system does not answer for absence.
-            look = self._ask(os.path.exists, path)
+            try:
+                look = self._ask(os.path.exists, path)
+            except SystemExhausted:  # whoever waits for the file asks again in a moment
+                return None
             self._looks[path] = look
             look.add_done_callback(lambda _: self._looks.pop(path))
         return look

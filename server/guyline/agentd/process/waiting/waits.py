@@ -79,17 +79,21 @@ class Waits(OwnThreads):
 
         Raises:
             OffsetOutOfRange: A pattern's offset is beyond the output.
+            SystemExhausted: No descriptor is left, or no thread.
         """
         conditions = [self._condition(process, each) for each in wanted]
         with process.output.bell():  # followed, that is: an agent that ends then leaves time to tell the end
-            return await _first(conditions, timeout)
+            try:
+                return await _first(conditions, timeout)
+            except ExceptionGroup as failed:  # of those that looked at the same time: one answer is enough
+                raise failed.exceptions[0] from failed
 
     def _condition(self, process: Process, wanted: WaitFor) -> Condition:
         match wanted:
             case ForExit():
                 return HasEnded(process)
             case ForPattern(pattern, offset):
-                return HasPrinted(process, pattern, offset, threads=self._threads)
+                return HasPrinted(process, pattern, offset, find=lambda window: self._ask(window.find))
             case ForPort(port):
                 return Asked(partial(is_listening, port))
             case ForFile(path):
