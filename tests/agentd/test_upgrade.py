@@ -16,8 +16,8 @@ from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest, GetInfoRespo
 from guyline.agent.v1.process_pb2 import ENDED_BY_ITSELF, UNKNOWN_END_KEEPER_LOST
 from guyline.agent.v1.process_service_pb2 import StartRequest
 from tests.agentd.keeper.lives import Reader, Tap, details_of, inherited_by_a_command, logged, run, started
-from tests.support import proc
-from tests.support.agent import RunningAgent
+from tests.support import agent_of_two_formats, proc
+from tests.support.agent import AgentProcess, RunningAgent
 from tests.support.program import program
 from tests.support.programs import noise
 
@@ -251,6 +251,33 @@ async def test_code_with_other_formats_is_refused(agent: RunningAgent, tmp_path:
     error = await refusal(agent, script(tmp_path, "echo 9.9", "echo 99 99"))
 
     assert "99 99" in (error.details() or "")
+
+
+@pytest.mark.parametrize("welcome", [agent_of_two_formats.LEGIBLE, agent_of_two_formats.ILLEGIBLE])
+async def test_a_worker_that_does_not_understand_its_keeper_says_so_and_does_not_serve(
+    tmp_path: Path, welcome: str
+) -> None:
+    """A new version was installed and no upgrade made: what they misread of each other would never be answered."""
+    installed = tmp_path / "installed"
+    process = AgentProcess(
+        program=(agent_of_two_formats.__file__,), environment={agent_of_two_formats.VARIABLE: str(installed)}
+    )
+    async with RunningAgent(process=process, owns_process=True) as agent:
+        with Tap(agent) as tap:
+            async with started(agent, tap.request) as (_, reader):
+                tap.pour(b"before ")
+                await reader.until(b"before ")
+                installed.write_text(welcome)
+                await agent.kill_worker()
+                log = await logged(agent, "install that again, or end the agent and start it anew", times=3)
+                installed.unlink()
+                await agent.serves_again()
+                tap.pour(b"after")
+                tap.turn_off()
+
+                assert (await reader.end()).code == 7
+                assert reader.printed == b"before after"
+    assert "Traceback" not in log
 
 
 async def test_code_that_vanishes_after_its_trial_leaves_the_old_one_running(

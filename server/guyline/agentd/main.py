@@ -20,7 +20,8 @@ from guyline.agentd.description import Describer
 from guyline.agentd.info.service import AgentInfoService
 from guyline.agentd.journal.journal import MAX_DESCRIPTORS
 from guyline.agentd.journal.journals import MAX_OPEN_AT_REST, Journals
-from guyline.agentd.keeper.client import KeeperClient
+from guyline.agentd.keeper import messages
+from guyline.agentd.keeper.client import KeeperClient, OtherFormat
 from guyline.agentd.keeper.table import Exit
 from guyline.agentd.keeper.worker import CANNOT_SERVE, GRPC_ENVIRONMENT, SETTINGS, SOCKET
 from guyline.agentd.process.ending.lookout import Lookout
@@ -58,6 +59,8 @@ _LONGEST_SWEEP_INTERVAL = 30.0  # seconds
 _SHORTEST_SWEEP_INTERVAL = 0.1
 _TELL_ENDS_WITHIN = 1.0  # seconds
 _DESCRIPTORS_A_PROCESS = MAX_KEPT + MAX_DESCRIPTORS
+_OTHER_FORMAT = 76
+"""The exit code (EX_PROTOCOL of sysexits.h) of a worker that does not understand its keeper."""
 _DESCRIPTORS_BESIDES = 256 + MAX_OPEN_AT_REST * MAX_DESCRIPTORS
 
 log = get_logger("worker")
@@ -280,7 +283,16 @@ def main(reach: FaultPoint = no_fault) -> None:
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     _raise_descriptor_limit()
     keep_memory_together()
-    keeper = KeeperClient.connect(socket.socket(fileno=SOCKET), reach=reach)
+    try:
+        keeper = KeeperClient.connect(socket.socket(fileno=SOCKET), reach=reach)
+    except OtherFormat as why:
+        log.error(  # noqa: TRY400 - the text says it all
+            "the installed version does not understand the keeper, which runs on with another one; install that again, "
+            "or end the agent and start it anew",
+            format=messages.FORMAT,
+            keepers_format=why.found,
+        )
+        sys.exit(_OTHER_FORMAT)
     log.debug("handed over", entries=len(keeper.entries), seconds=time.monotonic() - began)
     asyncio.run(serve_and_exit(settings, keeper, _own_environment(), reach))
 

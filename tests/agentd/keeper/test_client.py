@@ -52,7 +52,7 @@ def no_memory_files(monkeypatch: pytest.MonkeyPatch) -> None:
 def connected() -> tuple[KeeperClient, Events, m.Connection]:
     """A client, and its keeper's end of the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    welcome = m.Welcome("store", 1, CONFIG.to_json(), "", "", {})
+    welcome = m.Welcome(m.FORMAT, "store", 1, CONFIG.to_json(), "", "", {})
     client, events = KeeperClient(m.Connection(ours), welcome, {}, no_fault), Events()
     client.listen(events)
     return client, events, m.Connection(theirs)

@@ -35,7 +35,7 @@ MESSAGES = st.one_of(
     st.builds(m.Release, st.lists(TEXT, max_size=3)),
     st.builds(m.Forget, TEXT),
     st.builds(m.Upgrade, TEXT),
-    st.builds(m.Welcome, TEXT, NUMBER, TEXT, TEXT, TEXT, st.dictionaries(TEXT, TEXT, max_size=3)),
+    st.builds(m.Welcome, NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, st.dictionaries(TEXT, TEXT, max_size=3)),
     st.builds(m.Descriptors, TEXT, st.lists(TEXT, max_size=3)),
     st.builds(m.Started, TEXT, NUMBER, NUMBER, st.floats(allow_nan=False)),
     st.builds(m.Exited, TEXT, st.lists(st.none() | st.booleans() | NUMBER | TEXT, max_size=5)),

@@ -38,6 +38,14 @@ class KeeperGone(Exception):
     """The keeper died before it answered: what was asked may or may not have happened."""
 
 
+class OtherFormat(Exception):
+    """The keeper speaks another format: it runs on with older code than what was installed, or with newer one."""
+
+    def __init__(self, found: int | None) -> None:
+        super().__init__("the keeper speaks another format of messages")
+        self.found = found  # None: not even that can be read
+
+
 @dataclass(frozen=True)
 class Spawned:
     """A command that the keeper started."""
@@ -102,29 +110,22 @@ class KeeperClient:
         """Waits for the hand-over, which the keeper sends at once. ``reach`` is called at the fault points.
 
         Raises:
+            OtherFormat: The keeper is of another version, which this one does not understand.
             KeeperGone: It died meanwhile.
         """
         sock.set_inheritable(False)  # the keeper that this process may become has no use for it, nor its commands
         connection = m.Connection(sock)
-        entries: dict[str, Entry] = {}
-        welcome: m.Welcome | None = None
+        welcome, table = _welcome(connection)
+        entries = {entry.process_id: entry for entry in from_memory_file(table)}
+        os.close(table)
+        for entry in entries.values():
+            entry.kept = {}  # the numbers are the keeper's
         while True:
-            select.select([sock], [], [])
-            received = connection.receive()
-            if received is None:
-                raise KeeperGone("the keeper died during the hand-over")
-            message, descriptors = received
+            message, descriptors = _next(connection)
             match message:
-                case m.Welcome():
-                    welcome = message
-                    entries = {entry.process_id: entry for entry in from_memory_file(descriptors[0])}
-                    for entry in entries.values():
-                        entry.kept = {}  # the numbers are the keeper's
-                    m.close_all(descriptors)
                 case m.Descriptors(process_id, names):
                     entries[process_id].kept = dict(zip(names, descriptors, strict=True))
                 case m.HandedOver():
-                    assert welcome
                     return cls(connection, welcome, entries, reach)
                 case _:
                     raise m.MalformedMessage(f"{type(message).__name__} during the hand-over")
@@ -359,3 +360,24 @@ class KeeperClient:
             answer.set_result(result)
         if not self._starts:
             self._watchdog.rests()
+
+
+def _welcome(connection: m.Connection) -> tuple[m.Welcome, int]:
+    """The first message of the hand-over, and the table."""
+    try:
+        message, descriptors = _next(connection)
+    except m.MalformedMessage as why:
+        raise OtherFormat(None) from why
+    if not isinstance(message, m.Welcome) or message.format != m.FORMAT:
+        m.close_all(descriptors)
+        raise OtherFormat(getattr(message, "format", None))
+    (table,) = descriptors
+    return message, table
+
+
+def _next(connection: m.Connection) -> tuple[m.Message, list[int]]:
+    select.select([connection], [], [])
+    received = connection.receive()
+    if received is None:
+        raise KeeperGone("the keeper died during the hand-over")
+    return received

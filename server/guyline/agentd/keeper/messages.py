@@ -18,8 +18,9 @@ MAX_MESSAGE_BYTES = 128 * 1024
 """Larger ones go through a memory file: the kernel's default bound for a packet is 212,960 bytes."""
 MAX_DESCRIPTORS = 253
 """SCM_MAX_FD of the kernel."""
-FORMAT = 4
-"""Raised with any change that an older keeper or worker would misread; upgrades across it are refused."""
+FORMAT = 5
+"""Raised with any change that an older keeper or worker would misread; upgrades across it are refused, and a worker
+that finds another one in its keeper's ``Welcome`` does not serve."""
 
 _SEND_BUFFER_BYTES = 4 << 20
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python does not name it
@@ -119,6 +120,7 @@ class Upgrade(NamedTuple):
 class Welcome(NamedTuple):
     """The first message to a new worker. Descriptor: a memory file with the table."""
 
+    format: int  # the keeper's ``FORMAT``; stays the first field, whatever else changes
     store_id: str
     worker_starts: int
     config: str  # with which the worker would begin, if it had to take the keeper's place; see config.Config

@@ -127,7 +127,13 @@ class Worker:
         config = self._config._replace(table=None, worker_socket=None, worker_pid=None)
         cgroups = self._cgroups
         welcome = m.Welcome(
-            store_id, self.starts, config.to_json(), cgroups.folder, cgroups.why_none, cgroups.why_no_limits
+            m.FORMAT,
+            store_id,
+            self.starts,
+            config.to_json(),
+            cgroups.folder,
+            cgroups.why_none,
+            cgroups.why_no_limits,
         )
         self.connection.send(welcome, [table])
         for entry in entries:
