@@ -13,6 +13,7 @@ from guyline.agentd.keeper.store import RECORDS
 from guyline.agentd.process.processes import Processes
 from guyline.agentd.process.starting.privileges import FEATURES
 from guyline.agentd.settings import AgentSettings
+from guyline.agentd.system.holes import why_no_holes_in_memory
 from guyline.agentd.system.terminal import why_no_terminals
 from guyline.agentd.system.transfer import why_no_transfer
 
@@ -29,7 +30,11 @@ class Describer:
         self._journals = journals
         self._processes = processes
         self._began_at = time.time()
-        self._tried = (_feature("process.terminal", why_no_terminals()), _feature("input.splice", why_no_transfer()))
+        self._tried = (
+            _feature("process.terminal", why_no_terminals()),
+            _feature("input.splice", why_no_transfer()),
+            _feature("input.punch_hole", why_no_holes_in_memory()),
+        )
 
     async def describe(self) -> Description:
         keeper, processes = self._keeper, self._processes

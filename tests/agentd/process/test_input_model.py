@@ -1,6 +1,7 @@
 """Input under any loss: whatever is repeated, divided, cut short or handed to the next worker, it is read once."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import random
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guyline.agentd.process.errors import InputClosed, InputFull, InputOffsetOutOfRange, SystemExhausted
-from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode, InputRoom
+from guyline.agentd.process.streams import input as inputs
+from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode, InputNotFreed, InputRoom
 from tests.support.clock import until
 
 BOUND = 64 * 1024
@@ -214,3 +216,54 @@ async def test_the_memory_of_what_was_read_is_given_back() -> None:
 
     assert both.input.next_offset > 100 * BOUND
     assert held < 16 * BOUND
+
+
+@pytest.fixture
+def no_holes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Memory cannot be given back, as under a seccomp filter. Holds one item for each time that it was tried."""
+    tried: list[int] = []
+
+    def refuse(file: int, _start: int, _end: int) -> None:
+        tried.append(file)
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(inputs, "punch_hole", refuse)
+    return tried
+
+
+async def test_input_goes_on_where_its_memory_cannot_be_given_back(no_holes: list[int]) -> None:
+    """All of it arrives, the writer hears of nothing, and what was passed on does not count as waiting."""
+    with side() as both:
+        await finish(both)
+
+        assert both.read == GIVEN
+        assert both.room.used_bytes == 0
+    assert len(no_holes) == 1
+
+
+async def feed_for_ever(both: Side, *, with_offset: bool) -> None:
+    """A writer that never ends, and a process that reads all of it."""
+    while True:
+        offset = both.input.next_offset if with_offset else None
+        await both.input.write(bytes(BOUND // 2), offset=offset, eof=False, at_most=0)
+        both.reads(BOUND)
+
+
+@pytest.mark.parametrize("with_offset", [False, True], ids=["all or none", "as much as fits"])
+async def test_memory_that_cannot_be_given_back_is_bounded(
+    no_holes: list[int], monkeypatch: pytest.MonkeyPatch, *, with_offset: bool
+) -> None:
+    """Nobody waits for room that never comes, not under a later worker either, and the end can still be said."""
+    most = 8 * BOUND
+    monkeypatch.setattr(inputs, "_MOST_UNFREED_BYTES", most)
+    with side() as both:
+        for _ in range(2):
+            with pytest.raises(InputNotFreed, match=f"larger than {most} bytes"):
+                await feed_for_ever(both, with_offset=with_offset)
+            both.worker_dies()
+            assert both.input.next_offset <= most + inputs._FREE_BYTES + BOUND
+        await both.input.write(b"", offset=None, eof=True, at_most=0)
+        both.reads(BOUND)
+
+        assert both.has_ended
+    assert len(no_holes) <= 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from guyline.agentd.system import holes
-from guyline.agentd.system.holes import punch_hole, why_no_holes
+from guyline.agentd.system.holes import punch_hole, why_no_holes, why_no_holes_in_memory
 
 
 def test_a_hole_frees_its_room_and_leaves_the_rest(tmp_path: Path) -> None:
@@ -34,9 +34,10 @@ def test_the_trial_says_why_there_are_no_holes(tmp_path: Path, monkeypatch: pyte
     def unsupported(*_args: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    assert why_no_holes(tmp_path) == ""
+    assert (why_no_holes(tmp_path), why_no_holes_in_memory()) == ("", "")
     monkeypatch.setattr(holes, "punch_hole", unsupported)
     assert why_no_holes(tmp_path).endswith("fails: Operation not supported")
+    assert why_no_holes_in_memory().endswith("a file in memory fails: Operation not supported")
 
 
 def test_a_full_disk_is_not_taken_for_one_without_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

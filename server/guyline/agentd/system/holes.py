@@ -42,9 +42,28 @@ def why_no_holes(directory: Path) -> str:
     """
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
-            os.truncate(file.fileno(), 8192)
-            punch_hole(file.fileno(), 0, 4096)
+            return _why_not(file.fileno(), f"a file in {directory}")
+    except OSError:
+        return ""
+
+
+def why_no_holes_in_memory() -> str:
+    """The same for files in memory."""
+    try:
+        file = os.memfd_create("guyline-trial")
+    except OSError:
+        return ""
+    try:
+        return _why_not(file, "a file in memory")
+    finally:
+        os.close(file)
+
+
+def _why_not(file: int, what: str) -> str:
+    try:
+        os.truncate(file, 8192)
+        punch_hole(file, 0, 4096)
     except OSError as why:
         if why.errno in _UNSUPPORTED:
-            return f"punching a hole into a file in {directory} fails: {why.strerror}"
+            return f"punching a hole into {what} fails: {why.strerror}"
     return ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from guyline.agentd.process.bell import Bell
 from guyline.agentd.process.errors import (
+    FeatureOff,
     InputClosed,
     InputConflict,
     InputFull,
@@ -23,15 +24,32 @@ from guyline.agentd.process.errors import (
 from guyline.agentd.process.faults import FaultPoint, no_fault
 from guyline.agentd.system.holes import punch_hole
 from guyline.agentd.system.transfer import pass_on
+from guyline.daemon.logging import get_logger
 
 _PASS_BYTES = 1 << 20
 """The most that is passed on at once, as much as the largest pipe holds."""
 _FREE_BYTES = 256 * 1024
 """The memory of what was passed on is given back in pieces of this size."""
+_MOST_UNFREED_BYTES = 64 << 20
+"""Where memory cannot be given back an input may take so much of it, read or not."""
 _LONGEST_WAIT = 3600.0
 """Seconds; whoever waits for room has a time of its own."""
 _PAGE = 4096
+_BLOCK = 512  # the unit of st_blocks, whatever a file system's own is
 _INT = struct.Struct("i")
+
+log = get_logger("input")
+
+
+class InputNotFreed(FeatureOff):
+    """So much was written to it as this system has room for: it cannot give back what was read."""
+
+    def __init__(self, next_offset: int, limit: int) -> None:
+        super().__init__(
+            "input.punch_hole",
+            f"the memory of what was read cannot be given back here, so no input may be larger than {limit} bytes, and "
+            f"{next_offset} were accepted; close it, and have the process read a file in the workspace instead",
+        )
 
 
 class InputMode(enum.Enum):
@@ -128,6 +146,7 @@ class Input:
         self._closed = closed
         self._reach = reach
         self._freed_to = self.passed_bytes // _PAGE * _PAGE
+        self._frees = True  # False once memory could not be given back
         self._writes_later = False  # whether the loop tells when the sink takes more
         self._lock = asyncio.Lock()  # one writer at a time, in the order in which they came
         if descriptors:
@@ -163,6 +182,7 @@ class Input:
             InputClosed: There is something new in it, and nothing more is accepted.
             InputFull: Nothing was accepted in the time.
             InputTooLong: It is for all or none, and so much can never wait.
+            InputNotFreed: There will never be room for it, since what was read takes all that an input may have.
             SystemExhausted: There is no memory for it.
         """
         whole = offset is None and at_most is not None
@@ -241,7 +261,13 @@ class Input:
         if not self.is_open or self._descriptors is None:
             raise InputClosed(self.next_offset)
         room = min(self._bound - self._waiting_bytes, self._room.free_bytes)
-        if room >= (len(data) if whole else 1):
+        wanted = len(data) if whole else 1
+        if not self._frees:
+            left = _MOST_UNFREED_BYTES - _held_bytes(self._descriptors.file)
+            if left < wanted:
+                raise InputNotFreed(self.next_offset, _MOST_UNFREED_BYTES)
+            room = min(room, left)
+        if room >= wanted:
             try:
                 accepted = os.pwrite(self._descriptors.file, data[:room], self.next_offset)
             except OSError as why:
@@ -288,14 +314,30 @@ class Input:
         self._writes_later = watched
 
     def _free(self, descriptors: InputDescriptors) -> None:
-        """Gives memory back. A pipe holds the file's own pages until they are read, so these must stay as they are."""
+        """Gives memory back. A pipe holds the file's own pages until they are read, so these must stay as they are.
+
+        Where that fails nothing is lost but room: the process has what was passed on, and the writer is not to hear of
+        it before there is none.
+        """
+        if not self._frees:
+            return
         unread = 0 if self.mode is InputMode.TERMINAL else _unread_bytes(descriptors.sink)
         free_to = (self.passed_bytes - unread) // _PAGE * _PAGE
         if free_to - self._freed_to >= _FREE_BYTES:
-            punch_hole(descriptors.file, self._freed_to, free_to)
-            self._freed_to = free_to
+            try:
+                punch_hole(descriptors.file, self._freed_to, free_to)
+            except OSError as why:  # as under gVisor, or a seccomp filter
+                log.warning("the memory of what was read cannot be given back", error=str(why))
+                self._frees = False
+            else:
+                self._freed_to = free_to
 
 
 def _unread_bytes(pipe: int) -> int:
     unread: int = _INT.unpack(fcntl.ioctl(pipe, termios.FIONREAD, _INT.pack(0)))[0]
     return unread
+
+
+def _held_bytes(file: int) -> int:
+    """How much memory a file takes, whichever worker wrote it."""
+    return os.fstat(file).st_blocks * _BLOCK
