@@ -259,6 +259,26 @@ def _take_what_is_there(connection: m.Connection, into: list[m.Message]) -> None
         return
 
 
+def test_what_can_neither_be_sent_nor_queued_leaves_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where descriptors are scarce each one that is lost makes it worse."""
+    with ends() as pair, a_pipe() as (reader, writer):
+        while not pair.connection.has_queued:
+            pair.connection.send(m.Note("a", "x" * 100_000))
+        before = len(proc.descriptors(os.getpid()))
+        dup, made = os.dup, iter([reader])
+
+        def dup_once(descriptor: int) -> int:
+            if next(made, None) is None:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return dup(descriptor)
+
+        monkeypatch.setattr(os, "dup", dup_once)
+        with pytest.raises(OSError, match="Too many open files"):
+            pair.connection.send(m.Forget("a"), [reader, writer])
+
+        assert len(proc.descriptors(os.getpid())) == before
+
+
 def test_what_was_queued_is_given_up_with_the_connection() -> None:
     """The worker died: its successor gets everything anew, and the copies of descriptors must not stay."""
     with ends() as pair, a_pipe() as (reader, _):

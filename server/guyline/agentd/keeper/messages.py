@@ -252,6 +252,7 @@ class Connection:
 
         Raises:
             ConnectionError: The peer is gone.
+            OSError: There is no room for a memory file, or for what would have to wait; nothing is sent.
         """
         data = encode(message)
         if len(data) <= MAX_MESSAGE_BYTES:
@@ -327,7 +328,7 @@ class Connection:
 
     def _send_or_queue(self, data: bytes, descriptors: Sequence[int]) -> None:
         if self._queue or not self._try(data, descriptors):
-            self._queue.append((data, [os.dup(descriptor) for descriptor in descriptors]))
+            self._queue.append((data, _duplicates(descriptors)))
 
     @staticmethod
     def _from_memory_file(descriptors: list[int]) -> bytes:
@@ -345,6 +346,18 @@ class Connection:
 def _about(message: Message) -> bytes:
     process_id = message.process_id if isinstance(message, Start) else ""
     return f"{type(message).__name__} {process_id}".encode()
+
+
+def _duplicates(descriptors: Sequence[int]) -> list[int]:
+    """All of them or, if there is no room (OSError), none."""
+    made: list[int] = []
+    try:
+        for descriptor in descriptors:
+            made.append(os.dup(descriptor))  # noqa: PERF401 - those that were made must be known
+    except OSError:
+        close_all(made)
+        raise
+    return made
 
 
 def close_all(descriptors: Sequence[int]) -> None:
