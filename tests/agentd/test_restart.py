@@ -359,3 +359,15 @@ async def test_the_output_of_what_had_ended_is_there_after_a_restart_of_the_agen
             await again.end()
 
     assert bytes(again.printed) == b"".join(noise.stream(9, 300_000))
+
+
+async def test_a_directory_among_the_journals_does_not_keep_a_worker_from_its_start(agent: RunningAgent) -> None:
+    """A volume that is mounted right there has its ``lost+found``, and no process has that id."""
+    await agent.stop()
+    strange = agent.process.state_dir / "journals" / "lost+found"
+    strange.mkdir()
+
+    await agent.start_again()
+
+    assert strange.is_dir()
+    assert (await run(agent, "echo", "on")).printed == b"on\n"

@@ -142,6 +142,40 @@ def test_a_file_that_was_never_finished_is_removed_at_the_start(tmp_path: Path, 
     assert journals.names_on_disk() == {"one"}
 
 
+def test_a_file_that_cannot_be_removed_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bad block under what nobody needs any more must not keep a worker from its start, nor others' files there."""
+    folder = tmp_path / "journals"
+    (folder / "pool").mkdir(parents=True)
+    for name in ("bad.draft", "good.draft", "pool/bad", "pool/good"):
+        (folder / name).write_bytes(b"left")
+    failing = {folder / name for name in ("bad.draft", "pool/bad")}
+    unlink = Path.unlink
+
+    def unlink_or_fail(path: Path, missing_ok: bool = False) -> None:
+        if path in failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_or_fail)
+    Journals(folder, pooled_files=4).close()
+
+    assert {path for path in folder.rglob("*") if path.is_file() and path.stat().st_size} == failing
+
+
+def test_a_directory_among_the_files_is_left_alone(tmp_path: Path) -> None:
+    """The volume may be one whose ``lost+found`` lies right here."""
+    strange = [tmp_path / "journals" / name for name in ("lost+found", "one.draft", "pool/0", "pool/lost+found")]
+    for directory in strange:
+        directory.mkdir(parents=True)
+
+    journals = Journals(tmp_path / "journals", pooled_files=4)
+
+    assert everything(open_journal(journals, "one", b"text")) == b"text!"
+    assert journals.names_on_disk() == {"one"}
+    assert all(directory.is_dir() for directory in strange)
+    journals.close()
+
+
 def test_the_pool_is_bounded_and_its_files_are_empty(tmp_path: Path) -> None:
     """Recycling never hoards, and never hands on a byte."""
     journals = Journals(tmp_path / "journals", pooled_files=4)

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from guyline.agentd.system.files import create_private, is_storage_failure, open_private
+from guyline.agentd.system.files import create_private, is_storage_failure, open_private, regular_files, size_of
+from guyline.daemon.logging import get_logger
 
 DRAFT_SUFFIX = ".draft"
 """What the name of a file ends in until it takes the place of another. Found at a start, it is worth nothing."""
+
+log = get_logger("journal")
 
 
 class FilePool:
@@ -28,11 +31,12 @@ class FilePool:
 
     def fill(self) -> None:
         """Brings the stock to its capacity, or as near to it as the disk has room for."""
-        for path in self._directory.iterdir():
-            if path.stat(follow_symlinks=False).st_size or len(self._free) == self._capacity:
-                path.unlink()
-            else:
-                self._free.append(path)
+        for path in regular_files(self._directory):
+            with _costing_only(path):
+                if size_of(path) or len(self._free) == self._capacity:
+                    path.unlink()
+                else:
+                    self._free.append(path)
         while len(self._free) < self._capacity:
             path = self._unused_path()
             try:
@@ -56,8 +60,11 @@ class FilePool:
         return create_private(path)
 
     def recycle(self, path: Path) -> None:
-        """Empties a file and takes it into the stock, or removes it if that is full. Does nothing if there is none."""
-        with suppress(FileNotFoundError):
+        """Empties a file and takes it into the stock, or removes it if that is full. Does nothing if there is none.
+
+        If the disk refuses, the file stays where it is.
+        """
+        with _costing_only(path):
             if len(self._free) == self._capacity:
                 path.unlink()
                 return
@@ -93,4 +100,15 @@ class FilePool:
 
     def _unused_path(self) -> Path:
         candidates = (self._directory / str(number) for number in self._numbers)
-        return next(path for path in candidates if not path.exists())
+        return next(path for path in candidates if not os.path.lexists(path))
+
+
+@contextmanager
+def _costing_only(path: Path) -> Iterator[None]:
+    """What goes wrong with a file that is to go is logged: whoever gives it up can do nothing about it."""
+    try:
+        yield
+    except FileNotFoundError:
+        return  # somebody tidied up
+    except OSError as why:
+        log.warning("a file cannot be removed", file=str(path), error=str(why))

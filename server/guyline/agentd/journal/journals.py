@@ -12,7 +12,7 @@ from guyline.agentd.journal.piece import PIECE_BYTES
 from guyline.agentd.journal.runs import RUNS_SUFFIX
 from guyline.agentd.journal.secret_file import SECRETS_SUFFIX, read_values, write_values
 from guyline.agentd.journal.times import TIMES_SUFFIX
-from guyline.agentd.system.files import make_private_directory
+from guyline.agentd.system.files import make_private_directory, regular_files
 from guyline.agentd.system.holes import why_no_holes
 from guyline.agentd.system.splice import why_no_splice
 
@@ -36,7 +36,7 @@ class Feature(NamedTuple):
 
 
 class Journals:
-    """The journals in one folder. It is ours alone: what else lies there is taken for a journal, or removed.
+    """The journals in one folder. It is ours alone: any other file there is taken for a journal, or removed.
 
     ``kept_bytes`` is counted as they grow and shrink. Which of them must shrink or go when that is over the quota is
     for the owner to decide. A journal has its descriptors from its first use to its `Journal.complete`; afterwards it
@@ -46,12 +46,13 @@ class Journals:
 
     def __init__(self, folder: Path, *, quota_bytes: int = QUOTA_BYTES, pooled_files: int = _POOLED_FILES) -> None:
         make_private_directory(folder)
-        for draft in folder.glob("*" + DRAFT_SUFFIX):
-            draft.unlink()
         self._folder = folder
         self._quota_bytes = quota_bytes
         self._pool = FilePool(folder / _POOL_NAME, capacity=pooled_files)
         self._pool.fill()
+        for file in regular_files(folder):
+            if file.suffix == DRAFT_SUFFIX:
+                self._pool.recycle(file)
         self._support = Support(no_splice=why_no_splice(folder), no_punch_hole=why_no_holes(folder))
         self._journals: dict[str, Journal] = {}
         self._open_at_rest: OrderedDict[Journal, None] = OrderedDict()  # by their last use
@@ -92,7 +93,7 @@ class Journals:
         return journal
 
     def remove(self, process_id: str) -> None:
-        """Removes a journal, opened or not, from the disk."""
+        """Removes a journal, opened or not, from the disk; a file that the disk does not let go is logged."""
         if journal := self._journals.pop(process_id, None):
             self._open_at_rest.pop(journal, None)
             journal.remove()
@@ -123,7 +124,7 @@ class Journals:
 
     def names_on_disk(self) -> set[str]:
         """The ids of all journals that there are, opened or not: at a start, what an earlier agent may have left."""
-        names = {path.name for path in self._folder.iterdir()} - {_POOL_NAME}
+        names = {path.name for path in regular_files(self._folder)}
         for suffix in _BESIDE:
             names = {name.removesuffix(suffix) for name in names}
         return names

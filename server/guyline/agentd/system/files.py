@@ -89,6 +89,12 @@ def copy_range(source: int, target: int, start: int, end: int) -> None:
         start += os.pwrite(target, data, start)
 
 
+def regular_files(folder: Path) -> list[Path]:
+    """What lies in a folder and is a file; neither links nor directories, such as a volume's ``lost+found``."""
+    with os.scandir(folder) as entries:
+        return [Path(entry) for entry in entries if entry.is_file(follow_symlinks=False)]
+
+
 def size_of(path: Path) -> int:
     """The size of a file in bytes; none if there is no file."""
     try:
