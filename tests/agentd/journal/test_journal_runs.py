@@ -9,6 +9,13 @@ from guyline.agentd.journal.runs import Run, Stream
 from tests.agentd.journal.journal_parts import Outlet, Shelf, fill, of_stream, read
 
 
+def few_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2048, and a head of 64 bytes."""
+    monkeypatch.setattr("guyline.agentd.journal.runs.MAX_RUNS", 2048)
+    for module in ("runs", "journal", "note"):
+        monkeypatch.setattr(f"guyline.agentd.journal.{module}.HEAD_BYTES", 64)
+
+
 def test_separate_streams_share_one_offset_and_are_told_apart(tmp_path: Path) -> None:
     """A client that resumes needs one number, and still gets stdout and stderr apart."""
     journal = Shelf(tmp_path, separate=True).open()
@@ -63,10 +70,7 @@ def test_a_record_whose_bytes_never_came_does_not_claim_the_next(tmp_path: Path)
 
 def test_the_record_of_runs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that changes streams at every byte costs some of its oldest output, not memory and disk without end."""
-    monkeypatch.setattr("guyline.agentd.journal.runs.MAX_RUNS", 2048)
-    monkeypatch.setattr("guyline.agentd.journal.runs.HEAD_BYTES", 64)
-    monkeypatch.setattr("guyline.agentd.journal.journal.HEAD_BYTES", 64)
-    monkeypatch.setattr("guyline.agentd.journal.note.HEAD_BYTES", 64)
+    few_runs_are_kept(monkeypatch)
     shelf = Shelf(tmp_path, separate=True)
     journal = shelf.open()
     with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
@@ -78,4 +82,24 @@ def test_the_record_of_runs_is_bounded(tmp_path: Path, monkeypatch: pytest.Monke
     assert journal.size - journal.kept_from >= 1024
     assert set(of_stream(journal, Stream.STDERR)) == set(b"e")
     assert len(of_stream(journal, Stream.STDOUT)) == 32 + (journal.size - journal.kept_from) // 2
+    journal.close()
+
+
+def test_who_is_few_changes_behind_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PAUSE keeps its reader that near: how often the streams change behind it has to be told right, trimmed or not."""
+    few_runs_are_kept(monkeypatch)
+    journal = Shelf(tmp_path, separate=True).open()
+    seen = bytearray()
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        for _ in range(4096):
+            fill(journal, stdout, b"o")
+            fill(journal, stderr, b"e")
+            assert journal.changes_since(len(seen)) in (journal.size - len(seen), journal.size - len(seen) - 1)
+            while journal.changes_since(len(seen)) > 512:
+                piece = read(journal, len(seen), 200)
+                assert not piece.gap
+                seen += piece.data
+
+    assert journal.kept_from > 64
+    assert seen == b"oe" * (len(seen) // 2)
     journal.close()

@@ -7,9 +7,15 @@ from contextlib import asynccontextmanager
 import grpc.aio
 import pytest
 
-from guyline.agent.v1.process_pb2 import PROCESS_STATE_RUNNING, WHEN_FULL_DROP_OLDEST, WHEN_FULL_PAUSE
-from guyline.agent.v1.process_service_pb2 import AttachRequest, AttachResponse, RunRequest, RunResponse
+from guyline.agent.v1.process_pb2 import (
+    OUTPUT_MODE_SEPARATE,
+    PROCESS_STATE_RUNNING,
+    WHEN_FULL_DROP_OLDEST,
+    WHEN_FULL_PAUSE,
+)
+from guyline.agent.v1.process_service_pb2 import AttachRequest, AttachResponse, RunRequest, RunResponse, StartRequest
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
+from guyline.agentd.process.streams.pacing import MAX_UNSENT_CHANGES
 from tests.agentd.process.process_parts import (
     MIB,
     Followed,
@@ -26,13 +32,14 @@ from tests.agentd.process.process_parts import (
 from tests.support.agent import RunningAgent
 from tests.support.clock import MS
 from tests.support.program import program
-from tests.support.programs import noise
+from tests.support.programs import alternating, noise
 
 SIZE = 48 * MIB
 BOUND = 16 * MIB  # the least with PAUSE
 IN_FLIGHT = MIB  # what a window of 64 KiB, a socket and a pipe may hold besides
 FIXED_WINDOW = [("grpc.http2.bdp_probe", 0)]  # else gRPC takes ever more the longer a loaded machine needs to answer
 NOISY = program("noise", 31, SIZE)
+NOISY_START = to_start(NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND)
 WHOLE = noise.digest(31, SIZE)
 
 
@@ -44,20 +51,20 @@ def digest(*parts: Followed) -> str:
     return total.hexdigest()
 
 
-async def bytes_until_quiet(agent: RunningAgent, process_id: str) -> int:
+async def bytes_until_quiet(agent: RunningAgent, process_id: str, *, at_least: int = BOUND // 2) -> int:
     """Follows without pacing until the process waits and nothing more comes; returns how much it had printed."""
     seen = await attach(
         agent,
         process_id,
         keepalive=seconds(200 * MS),
-        until=lambda followed: _is_quiet(followed.messages[-1]),
+        until=lambda followed: _is_quiet(followed.messages[-1], at_least),
     )
     return seen.messages[-1].offset
 
 
-def _is_quiet(message: AttachResponse | RunResponse) -> bool:
+def _is_quiet(message: AttachResponse | RunResponse, at_least: int) -> bool:
     """A pause before that is that of a process that was not given a processor yet."""
-    return message.control.HasField("keep_alive") and message.offset >= BOUND // 2
+    return message.control.HasField("keep_alive") and message.offset >= at_least
 
 
 class Stuck:
@@ -75,10 +82,9 @@ class Stuck:
 
 
 @asynccontextmanager
-async def stuck_reader(agent: RunningAgent) -> AsyncIterator[Stuck]:
+async def stuck_reader(agent: RunningAgent, start: StartRequest = NOISY_START) -> AsyncIterator[Stuck]:
     """Starts a noisy process and leaves its output lying, on a connection of its own that holds little of it."""
     async with grpc.aio.insecure_channel(agent.address, FIXED_WINDOW) as channel:
-        start = to_start(NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND)
         stream = ProcessServiceStub(channel).Run(RunRequest(start=start))
         yield Stuck(stream, await anext(aiter(stream)))
 
@@ -104,6 +110,23 @@ async def test_a_process_waits_for_the_reader_that_paces_it_and_goes_on_with_it(
     assert BOUND // 2 <= printed_while_stuck <= BOUND // 2 + IN_FLIGHT
     assert not over.gaps
     assert digest(over) == WHOLE
+    assert over.exit.code == 0
+
+
+async def test_a_process_waits_as_well_when_its_outputs_alternate_often(shared_agent: RunningAgent) -> None:
+    """The journal keeps only so many changes between the two, and gives up what lies before them, sent or not."""
+    size, lines, in_flight = 1000, MAX_UNSENT_CHANGES + 4000, 2000
+    noisy = to_start(program("alternating", lines, size), output_mode=OUTPUT_MODE_SEPARATE, kept_bytes=64 * MIB)
+    async with stuck_reader(shared_agent, noisy) as stuck:
+        printed_while_stuck = await bytes_until_quiet(
+            shared_agent, stuck.process_id, at_least=MAX_UNSENT_CHANGES * size
+        )
+
+        over = await stuck.rest()
+
+    assert printed_while_stuck <= (MAX_UNSENT_CHANGES + in_flight) * size
+    assert not over.gaps
+    assert over.data == b"".join(alternating.line(number, size) for number in range(lines))
     assert over.exit.code == 0
 
 
@@ -155,7 +178,7 @@ async def test_a_reader_that_does_not_come_back_no_longer_holds_the_process_up(i
 
 async def test_a_paced_process_that_nobody_ever_follows_goes_on_as_well(impatient: RunningAgent) -> None:
     """It was started with PAUSE, and whoever wanted to follow it never came."""
-    start = await impatient.processes.Start(to_start(NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND))
+    start = await impatient.processes.Start(NOISY_START)
 
     over = await ended(impatient, start.process_id)
 

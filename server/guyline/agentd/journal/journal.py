@@ -127,6 +127,10 @@ class Journal:
         """How much it holds on disk, without the rounding to pages."""
         return self._counted
 
+    def changes_since(self, offset: int) -> int:
+        """How often the stream changes behind an offset; 0 where streams are merged."""
+        return self._runs.changes_since(offset) if self._runs else 0
+
     @property
     def is_degraded(self) -> bool:
         """Whether output was lost because the disk was full or failed."""

@@ -77,6 +77,10 @@ class RunLog:
         """If there are as many records as there may be: the offset of the one with half of them behind it."""
         return self._records[len(self._records) // 2] >> 1 if len(self._records) >= MAX_RUNS else None
 
+    def changes_since(self, offset: int) -> int:
+        """How many records lie behind an offset. Trimming at `middle` costs nothing there while they are few."""
+        return len(self._records) - bisect_right(self._records, _record(offset, Stream.STDERR))
+
     def mark(self, offset: int, stream: Stream) -> None:
         """Says that what comes at ``offset``, behind all that is there, is of this stream. Call before it is taken.
 

@@ -104,6 +104,7 @@ class Assembler:
                 bound=origin.kept_bytes,
                 patience=self.pause_patience,
                 position=journal.kept_from,  # what was sent by an earlier worker is not known: its reader will say
+                changes_since=journal.changes_since,
                 resumed=output.resume,
                 gave_up=lambda: _tell(process, pace_lost=True),
             )

@@ -3,18 +3,32 @@
 import asyncio
 from collections.abc import Callable
 
+from guyline.agentd.journal.runs import MAX_RUNS
+
+MAX_UNSENT_CHANGES = MAX_RUNS // 4
+"""As many changes of the stream may be unsent: of `MAX_RUNS` the journal gives up the older half, with its output."""
+
 
 class Pacing:
     """Decides whether a process's pipe is read, by how much of its output one stream has not been sent yet.
 
-    Without such a stream for ``patience`` seconds the process goes on for good: ``gave_up`` is called, once.
+    That counts bytes, and besides how often stdout and stderr alternate among them (``changes_since`` an offset), since
+    a journal is bounded in both. Without such a stream for ``patience`` seconds the process goes on for good:
+    ``gave_up`` is called, once.
     """
 
     def __init__(
-        self, *, bound: int, patience: float, position: int, resumed: Callable[[], None], gave_up: Callable[[], None]
+        self,
+        *,
+        bound: int,
+        patience: float,
+        position: int,
+        changes_since: Callable[[int], int],
+        resumed: Callable[[], None],
+        gave_up: Callable[[], None],
     ) -> None:
-        self._allowed = bound // 2
-        self._enough = self._allowed * 7 // 8  # once it waits it waits for a while, not for a message
+        self._allowed_bytes = bound // 2
+        self._changes_since = changes_since
         self._is_waiting = False
         self._patience = patience
         self._position = position  # what the pacing stream has been sent
@@ -27,8 +41,11 @@ class Pacing:
 
     def must_wait(self, size: int) -> bool:
         """Whether a pipe whose journal has ``size`` bytes must not be read now."""
-        limit = self._enough if self._is_waiting else self._allowed
-        self._is_waiting = not self._is_over and size - self._position > limit
+        eighths = 7 if self._is_waiting else 8  # once it waits it waits for a while, not for a message
+        self._is_waiting = not self._is_over and (
+            size - self._position > self._allowed_bytes * eighths // 8
+            or self._changes_since(self._position) > MAX_UNSENT_CHANGES * eighths // 8
+        )
         return self._is_waiting
 
     def hold(self, holder: object, position: int) -> None:

@@ -701,7 +701,8 @@ class WhenFull(betterproto2.Enum):
     PAUSE = 2
     """
     The process waits, as it would in a shell's pipeline, while more than half of its bound is
-    unsent to the one stream that paces it. If that is away for 60 s this turns into DROP_OLDEST.
+    unsent to the one stream that paces it, or more than 16384 changes between stdout and stderr
+    are. If that stream is away for 60 s this turns into DROP_OLDEST.
     """
 
     @classmethod
