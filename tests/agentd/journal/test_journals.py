@@ -4,8 +4,10 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,24 @@ def open_journal(journals: Journals, process_id: str, data: bytes = b"") -> Jour
                 outlet.print(printed)
                 journal.take(outlet.reader, outlet.stream)
     return journal
+
+
+@contextmanager
+def refusing_to_remove(monkeypatch: pytest.MonkeyPatch, names: set[Path]) -> Iterator[None]:
+    """A disk that lets go none of these files, by fakes: for renames and removals it has to write."""
+
+    def unless_refused(call: Callable[..., Path]) -> Callable[..., Path]:
+        def refuse_or_call(path: Path, *args: Any, **named: Any) -> Path:
+            if path in names:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return call(path, *args, **named)
+
+        return refuse_or_call
+
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "rename"):
+            patch.setattr(Path, name, unless_refused(getattr(Path, name)))
+        yield
 
 
 def open_below(folder: Path, name: str = "") -> int:
@@ -149,17 +169,43 @@ def test_a_file_that_cannot_be_removed_costs_only_itself(tmp_path: Path, monkeyp
     for name in ("bad.draft", "good.draft", "pool/bad", "pool/good"):
         (folder / name).write_bytes(b"left")
     failing = {folder / name for name in ("bad.draft", "pool/bad")}
-    unlink = Path.unlink
 
-    def unlink_or_fail(path: Path, missing_ok: bool = False) -> None:
-        if path in failing:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        unlink(path, missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", unlink_or_fail)
-    Journals(folder, pooled_files=4).close()
+    with refusing_to_remove(monkeypatch, failing):
+        Journals(folder, pooled_files=4).close()
 
     assert {path for path in folder.rglob("*") if path.is_file() and path.stat().st_size} == failing
+
+
+def test_a_removal_that_the_disk_refuses_is_counted_and_tried_again(
+    tmp_path: Path, journals: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its bytes would count against the output of others, and its file stay, for as long as the worker lives."""
+    for name in ("one", "two", "three"):
+        open_journal(journals, name, noise(30_000))
+
+    with refusing_to_remove(monkeypatch, {tmp_path / "journals" / name for name in ("one", "one.runs")}):
+        journals.remove("one")
+        journals.remove("two")
+    assert journals.names_on_disk() == {"one", "three"}
+    assert journals.kept_bytes == 30_000 + 1 + 8
+
+    journals.remove("three")
+    assert journals.names_on_disk() == set()
+    assert journals.kept_bytes == 0
+
+
+def test_what_the_disk_refused_to_remove_may_come_anew(
+    tmp_path: Path, journals: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt is not to take along what has the name by then."""
+    journals.keep_secrets("one", {"TOKEN": b"old"})
+    with refusing_to_remove(monkeypatch, {tmp_path / "journals" / "one.secrets"}):
+        journals.remove("one")
+
+    journals.keep_secrets("one", {"TOKEN": b"new"})
+    journals.remove("another")
+
+    assert journals.secrets("one") == {"TOKEN": b"new"}
 
 
 def test_a_directory_among_the_files_is_left_alone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from unittest import mock
 
 import pytest
 
@@ -270,6 +271,44 @@ async def test_output_that_was_given_up_for_room_hides_no_process_from_the_next_
     world.open()
 
     assert world.listed() == {over.process_id}
+
+
+async def test_output_that_the_disk_did_not_let_go_goes_under_the_next_worker(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is still known, by its key. The disk that fails is a fake."""
+    process = await world.run(key=world.key())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", failing := mock.Mock(side_effect=OSError(errno.EIO, "the disk fails")))
+        patch.setattr(Path, "unlink", failing)
+        world.processes.remove(process)
+    before = (tmp_path / process.process_id).exists()
+    world.close()
+    world.open()
+
+    assert (before, world.journals.names_on_disk(), world.journals.kept_bytes) == (True, set(), 0)
+    assert world.processes.find(process.process_id)
+
+
+async def test_who_waits_for_output_gets_it_whatever_the_quota_meets(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making room fails with another's journal, as on a disk that fails; what was printed here was taken by then."""
+    world.starter.leaves_open = True
+    process = await world.start()
+    [printing] = world.starter.left_open
+    failure = OSError(errno.EIO, "the disk fails")
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    monkeypatch.setattr(process.output, "_grown", mock.Mock(side_effect=failure))
+
+    with process.output.bell() as bell:
+        os.write(printing, b"more\n")
+        has_rung = await bell.wait(DEADLINE)
+    os.close(printing)  # not before: the end is told in any case
+
+    assert has_rung
+    assert set(told) == {failure}
 
 
 async def test_a_cancel_of_a_start_that_looks_for_its_program_holds(world: World) -> None:

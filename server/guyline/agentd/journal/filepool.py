@@ -12,6 +12,8 @@ from guyline.daemon.logging import get_logger
 DRAFT_SUFFIX = ".draft"
 """What the name of a file ends in until it takes the place of another. Found at a start, it is worth nothing."""
 
+_MOST_REFUSED = 1024  # of more files the next worker has to find those that belong to nobody
+
 log = get_logger("journal")
 
 
@@ -26,13 +28,14 @@ class FilePool:
         self._directory = directory
         self._capacity = capacity
         self._free: list[Path] = []
+        self._refused: dict[Path, None] = {}  # what the disk has not let go, in the order in which it is tried again
         self._numbers = itertools.count()
         directory.mkdir(mode=0o700, exist_ok=True)
 
     def fill(self) -> None:
         """Brings the stock to its capacity, or as near to it as the disk has room for."""
         for path in regular_files(self._directory):
-            with _costing_only(path):
+            with self._costing_only(path):
                 if size_of(path) or len(self._free) == self._capacity:
                     path.unlink()
                 else:
@@ -53,6 +56,9 @@ class FilePool:
         Raises:
             OSError: There is no room, or no descriptor.
         """
+        if path in self._refused:
+            path.unlink(missing_ok=True)
+            del self._refused[path]  # else the new one would go with the next attempt
         while self._free:
             with suppress(FileNotFoundError):  # somebody tidied up
                 self._free.pop().rename(path)
@@ -62,22 +68,15 @@ class FilePool:
     def recycle(self, path: Path) -> None:
         """Empties a file and takes it into the stock, or removes it if that is full. Does nothing if there is none.
 
-        If the disk refuses, the file stays where it is.
+        If the disk refuses, that is logged, and tried again when other files are given up.
         """
-        with _costing_only(path):
-            if len(self._free) == self._capacity:
+        if self._refused:
+            self._remove(next(iter(self._refused)))
+        with self._costing_only(path):
+            if len(self._free) == self._capacity or not _empty(path):
                 path.unlink()
-                return
-            try:
-                file = open_private(path)
-            except OSError:  # as when no descriptor is left, which a removal does without
-                path.unlink()
-                return
-            try:
-                os.ftruncate(file, 0)  # before the rename: whatever is in stock is empty, even after a crash
-            finally:
-                os.close(file)
-            self._free.append(path.rename(self._unused_path()))
+            else:
+                self._free.append(path.rename(self._unused_path()))
 
     @contextmanager
     def replacing(self, path: Path) -> Iterator[int]:
@@ -98,17 +97,40 @@ class FilePool:
             draft.unlink(missing_ok=True)
             raise
 
+    def _remove(self, path: Path) -> None:
+        with self._costing_only(path):
+            path.unlink()
+
+    @contextmanager
+    def _costing_only(self, path: Path) -> Iterator[None]:
+        """What goes wrong with a file that is to go is no error: whoever gives it up can do nothing about it."""
+        was_refused = path in self._refused
+        self._refused.pop(path, None)
+        try:
+            yield
+        except FileNotFoundError:
+            return  # somebody tidied up
+        except OSError as why:
+            if len(self._refused) < _MOST_REFUSED:
+                self._refused[path] = None
+            if not was_refused:
+                log.warning("a file cannot be removed", file=str(path), error=str(why))
+
     def _unused_path(self) -> Path:
         candidates = (self._directory / str(number) for number in self._numbers)
         return next(path for path in candidates if not os.path.lexists(path))
 
 
-@contextmanager
-def _costing_only(path: Path) -> Iterator[None]:
-    """What goes wrong with a file that is to go is logged: whoever gives it up can do nothing about it."""
+def _empty(path: Path) -> bool:
+    """Empties a file before it is renamed: whatever is in stock is empty, even after a crash. False: it cannot be."""
     try:
-        yield
-    except FileNotFoundError:
-        return  # somebody tidied up
-    except OSError as why:
-        log.warning("a file cannot be removed", file=str(path), error=str(why))
+        file = open_private(path)
+    except OSError:  # as when no descriptor is left, which a removal does without
+        return False
+    try:
+        os.ftruncate(file, 0)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True

@@ -238,12 +238,12 @@ class Journal:
     def remove(self) -> None:
         """Returns the files to the pool. Nothing else may be called afterwards."""
         self.close()
+        self._kept_changed(-self._counted)
+        self._counted = 0
         self._pool.recycle(self.path)
         self._times.remove()
         if self._runs:
             self._runs.remove()
-        self._kept_changed(-self._counted)
-        self._counted = 0
 
     def _recover(self) -> int:
         """What was taken, from the file and the note; what the file should hold but does not, becomes a gap."""

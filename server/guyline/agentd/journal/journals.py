@@ -93,7 +93,7 @@ class Journals:
         return journal
 
     def remove(self, process_id: str) -> None:
-        """Removes a journal, opened or not, from the disk; a file that the disk does not let go is logged."""
+        """Removes a journal, opened or not, from the disk; see `FilePool.recycle` for what the disk refuses."""
         if journal := self._journals.pop(process_id, None):
             self._open_at_rest.pop(journal, None)
             journal.remove()

@@ -90,7 +90,8 @@ class Restorer:
                 self._room.take(entry.process_id, None)
                 self._leave_out(entry, None)
         for name in self._journals.names_on_disk() - self._left_out.keys():
-            if self._find(name) is None:
+            process = self._find(name)
+            if process is None or process.note.output_gone is not None:  # given up, and then the disk refused
                 self._journals.remove(name)
         return highest
 

@@ -145,12 +145,14 @@ class Output:
             self._close_source(stream)
 
     def _take(self, stream: Stream) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._move(stream)
-        if self.pacing and self._sources:
-            self.resume()
-        self._grown()
-        self.ring()
+        try:
+            with contextlib.suppress(BlockingIOError):
+                self._move(stream)
+            if self.pacing and self._sources:
+                self.resume()
+            self._grown()
+        finally:
+            self.ring()  # whatever went wrong elsewhere: what was taken can be read
 
     def _move(self, stream: Stream) -> int:
         """Returns the number of bytes moved; zero also when there is nothing more to be had now."""
