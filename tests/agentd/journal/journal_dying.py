@@ -14,10 +14,11 @@ from types import FrameType
 from typing import Any
 
 from guyline.agentd.journal import runs, times
-from guyline.agentd.journal.journal import Journal, Support
+from guyline.agentd.journal.journal import Journal
 from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
 from guyline.agentd.journal.piece import Piece
 from guyline.agentd.journal.runs import Stream
+from guyline.agentd.journal.support import Support
 from tests.agentd.journal.journal_parts import STARTED_AT, Outlet, Shelf, noise, pieces
 
 PRINTED = {Stream.STDOUT: noise(15_500, 1), Stream.STDERR: noise(40_500, 2)}

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Self
 
 from guyline.agentd.journal.filepool import FilePool
-from guyline.agentd.journal.journal import Journal, Support
+from guyline.agentd.journal.journal import Journal
 from guyline.agentd.journal.note import NOTHING_LOST, JournalNote
 from guyline.agentd.journal.piece import Cold, Piece
 from guyline.agentd.journal.runs import Stream
+from guyline.agentd.journal.support import Support
 
 MIB = 1024 * 1024
 EVERYTHING = Support()

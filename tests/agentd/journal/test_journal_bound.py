@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from guyline.agentd.journal.journal import Journal, Support
+from guyline.agentd.journal.journal import Journal
 from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
 from guyline.agentd.journal.piece import Piece
+from guyline.agentd.journal.support import Support
 from tests.agentd.journal.journal_parts import MIB, Outlet, Shelf, everything, fill, noise, read
 
 

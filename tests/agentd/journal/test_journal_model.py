@@ -20,9 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from guyline.agentd.journal.journal import Support
 from guyline.agentd.journal.note import HEAD_BYTES
 from guyline.agentd.journal.runs import Run, Stream
+from guyline.agentd.journal.support import Support
 from tests.agentd.journal.journal_parts import Outlet, Shelf, noise, read
 
 BOUND = 32 * 1024

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from guyline.agentd.journal.filepool import FilePool
 from guyline.agentd.journal.note import HEAD_BYTES, JournalNote
 from guyline.agentd.journal.piece import PIECE_BYTES, Cold, Piece
 from guyline.agentd.journal.runs import RUNS_SUFFIX, RunLog, Stream
+from guyline.agentd.journal.support import Support
 from guyline.agentd.journal.times import TIMES_SUFFIX, Mark, TimeLog
 from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, size_of
 from guyline.agentd.system.holes import has_data, punch_hole
@@ -31,17 +31,6 @@ _LARGEST_STEP = 8 * 1024 * 1024  # a hole costs 0.4 ms, so not one for every tak
 _PAGE = 4096
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # the pipe holds what is there until this is over
 _RETRY_SECONDS = 0.1  # a full disk is asked again this often: each attempt may make ext4 commit its journal
-
-
-@dataclass(frozen=True)
-class Support:
-    """Why this directory cannot do what a journal would like to use; empty where it can."""
-
-    no_splice: str = ""
-    """Bytes are then read and written, and up to 64 KiB are lost if the worker is killed between the two."""
-
-    no_punch_hole: str = ""
-    """The file is then replaced by a copy of what is kept, each time it holds twice its bound."""
 
 
 class Journal:
@@ -77,7 +66,7 @@ class Journal:
         keep_note: Callable[[JournalNote], None],
         kept_changed: Callable[[int], None],
         used_at_rest: Callable[["Journal"], None] = lambda _: None,
-        support: Support = Support(),
+        support: Support = Support(),  # noqa: B008 - immutable
         buffer: bytearray | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guyline.agentd.journal.filepool import DRAFT_SUFFIX, FilePool
-from guyline.agentd.journal.journal import Journal, Support
+from guyline.agentd.journal.journal import Journal
 from guyline.agentd.journal.note import NOTHING_LOST, JournalNote
 from guyline.agentd.journal.piece import PIECE_BYTES
 from guyline.agentd.journal.runs import RUNS_SUFFIX
 from guyline.agentd.journal.secret_file import SECRETS_SUFFIX, read_values, write_values
+from guyline.agentd.journal.support import Support
 from guyline.agentd.journal.times import TIMES_SUFFIX
 from guyline.agentd.system.files import make_private_directory, regular_files
 from guyline.agentd.system.holes import why_no_holes
