@@ -1,6 +1,9 @@
 """Of two streams in one journal it stays known which printed what."""
 
+import errno
+import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -66,6 +69,53 @@ def test_a_record_whose_bytes_never_came_does_not_claim_the_next(tmp_path: Path)
     third = shelf.open()
     assert read(third, 0) == Piece(0, b"out and out", (Run(Stream.STDOUT, 11),))
     third.close()
+
+
+def failing_reads(number: int) -> mock.Mock:
+    """Stands for `os.pread`, by which records are read, and nothing else that is in memory."""
+    return mock.Mock(side_effect=OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO])
+def test_records_that_cannot_be_read_now_are_read_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Neither is what they describe lost by then, nor is all of it from one stream."""
+    shelf = Shelf(tmp_path, separate=True)
+    journal = shelf.open()
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        fill(journal, stdout, b"out ")
+        fill(journal, stderr, b"err")
+    right = read(journal, 0)
+    journal.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing_reads(number))
+        with pytest.raises(OSError, match=os.strerror(number)):
+            read(journal, 0)
+
+    assert read(journal, 0) == right
+    assert right.runs == (Run(Stream.STDOUT, 4), Run(Stream.STDERR, 3))
+    assert not shelf.notes
+    journal.close()
+
+
+def test_records_that_the_disk_lost_cost_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process goes on printing under the next worker: which stream was which before that is all that is lost."""
+    shelf = Shelf(tmp_path, separate=True)
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        first = shelf.open()
+        fill(first, stderr, b"err ")
+        fill(first, stdout, b"out ")
+        first.close()
+        second = shelf.open()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", failing_reads(errno.EIO))
+            fill(second, stderr, b"err")
+
+    assert read(second, 0) == Piece(0, b"err out err", (Run(Stream.STDOUT, 8), Run(Stream.STDERR, 3)))
+    assert not shelf.notes
+    second.close()
 
 
 def test_the_record_of_runs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

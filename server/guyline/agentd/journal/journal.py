@@ -165,7 +165,7 @@ class Journal:
 
         Raises:
             OffsetOutOfRange: The offset is behind the end.
-            OSError: No descriptor is left.
+            OSError: No descriptor is left, or the disk cannot read which stream printed what.
         """
         try:
             return self._read(offset, at_most, partial(read_cached, buffer=self._buffer))
@@ -302,21 +302,21 @@ class Journal:
 
     def _stored_data(self, start: int, end: int, read: Callable[[int, int, int], bytes]) -> bytes:
         """What the file has there: nothing if it is cut short or removed behind our back, or the disk fails."""
+        self._load_records()  # outside: the bytes are not lost if these cannot be read
         try:
-            return read(self._open(), start, end - start)
+            return read(self._open_bytes(), start, end - start)
         except OSError as why:
             if why.errno not in (errno.ENOENT, errno.EIO):
                 raise
             return b""
 
     def _open(self) -> int:
+        self._load_records()
+        return self._open_bytes()
+
+    def _open_bytes(self) -> int:
         """Opens the file, and frees what an earlier worker had given up when it was killed."""
-        if self._is_complete:
-            self._used_at_rest(self)
         if self._file is None:
-            self._times.load(self._size)
-            if self._runs:
-                self._runs.load(self._size)
             self._file = open_private(self.path)
             if self._freed_to < self.kept_from and not has_data(
                 self._file, self._freed_to, self.kept_from // _PAGE * _PAGE
@@ -325,7 +325,17 @@ class Journal:
             self._free(self._file)
         return self._file
 
+    def _load_records(self) -> None:
+        if self._is_complete:
+            self._used_at_rest(self)
+        if self._file is None:
+            self._times.load(self._size)
+            if self._runs:
+                self._runs.load(self._size)
+
     def _open_or_create(self) -> int:
+        if self._file is None and self._runs:
+            self._runs.load_or_begin_anew(self._size)
         try:
             return self._open()
         except FileNotFoundError:

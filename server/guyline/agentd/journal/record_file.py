@@ -42,12 +42,20 @@ class RecordFile:
 
         Whoever knows the journal's size has to `cut` the records afterwards, also if that changes nothing: what is
         torn goes then.
+
+        Raises:
+            OSError: It cannot be opened or read now. Nothing is loaded.
         """
         try:
-            self._file = open_private(self._path)
+            file = open_private(self._path)
         except FileNotFoundError:
             return False
-        stored = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        try:
+            stored = os.pread(file, os.fstat(file).st_size, 0)
+        except OSError:
+            os.close(file)
+            raise
+        self._file = file
         self.words = array("Q", stored[: len(stored) // self._record_bytes * self._record_bytes])
         return True
 

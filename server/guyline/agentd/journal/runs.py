@@ -1,6 +1,7 @@
 """Which stream each byte of a journal came from, when stdout and stderr share one."""
 
 import enum
+import errno
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from pathlib import Path
 from guyline.agentd.journal.filepool import FilePool
 from guyline.agentd.journal.note import HEAD_BYTES
 from guyline.agentd.journal.record_file import RecordFile
+from guyline.daemon.logging import get_logger
 
 MAX_RUNS = 64 * 1024
 """So many changes between the streams are kept of one journal: half a MiB."""
 
 _WORTH_REWRITING = 512  # records: one page of the disk
+
+log = get_logger("journal")
 
 
 class Stream(enum.Enum):
@@ -44,10 +48,12 @@ class RunLog:
     record everything is STDOUT, so that a process that never uses the other needs no file. Of several records at one
     offset the last one counts: that is what a crash between record and byte leaves.
 
-    Not for several threads. Every method that opens the file may raise OSError: no descriptor is left.
+    Not for several threads. Every method that opens the file may raise OSError: no descriptor is left, or the disk
+    fails.
     """
 
     def __init__(self, path: Path, pool: FilePool) -> None:
+        self._path = path
         self._file = RecordFile(path, pool)
 
     @property
@@ -66,6 +72,16 @@ class RunLog:
         """
         if not self._file.is_loaded and self._file.load():
             self._file.cut(bisect_right(self._records, _record(size, Stream.STDERR)))
+
+    def load_or_begin_anew(self, size: int) -> None:
+        """As `load`; of what the disk cannot read, all is STDOUT from now on: output that comes is worth more."""
+        try:
+            self.load(size)
+        except OSError as why:
+            if why.errno != errno.EIO:
+                raise
+            log.warning("which stream printed what is lost", file=str(self._path), error=str(why))
+            self._file.remove()
 
     @property
     def current(self) -> Stream:
