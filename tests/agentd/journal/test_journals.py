@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from guyline.agentd.journal import filepool
+from guyline.agentd.journal.filepool import FilePool
 from guyline.agentd.journal.journal import MAX_DESCRIPTORS, Journal
 from guyline.agentd.journal.journals import MAX_OPEN_AT_REST, Journals
 from guyline.agentd.journal.note import JournalNote
@@ -254,6 +256,44 @@ def test_a_pool_that_somebody_emptied_is_done_without(tmp_path: Path, journals: 
         path.unlink()
 
     assert everything(open_journal(journals, "one", b"text")) == b"text!"
+
+
+def test_a_file_that_finds_no_descriptor_leaves_nothing_in_the_way_of_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an empty stock it would have to be created where one is already, for as long as the worker lives."""
+    pool = FilePool(tmp_path / "pool", capacity=1)
+    pool.fill()
+    (tmp_path / "file").write_bytes(b"old")
+
+    with monkeypatch.context() as patch:
+        refused = mock.Mock(side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        patch.setattr(filepool, "open_private", refused)
+        patch.setattr(filepool, "create_private", refused)
+        for attempt in (pool.replacing(tmp_path / "file"), pool.replacing(tmp_path / "file")):
+            with pytest.raises(OSError, match="Too many open files"), attempt:
+                pass
+        with pytest.raises(OSError, match="Too many open files"):
+            pool.take(tmp_path / "new")
+    names = {path.name for path in tmp_path.iterdir()}
+    with pool.replacing(tmp_path / "file") as file:
+        os.write(file, b"new")
+    os.close(file)
+
+    assert names == {"pool", "file"}
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_draft_that_could_not_be_removed_is_in_nobodys_way(tmp_path: Path) -> None:
+    """As above; the disk refused to give it up after a replacement that failed."""
+    pool = FilePool(tmp_path / "pool", capacity=0)
+    (tmp_path / "file.draft").write_bytes(b"half of it")
+
+    with pool.replacing(tmp_path / "file") as file:
+        os.write(file, b"new")
+    os.close(file)
+
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_the_folder_is_closed_to_others_even_if_it_was_open(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from guyline.agentd.system.files import create_private, is_storage_failure, open_private, regular_files, size_of
@@ -54,15 +54,20 @@ class FilePool:
         """Makes an empty file at ``path``, where none may be. The descriptor is the caller's to close.
 
         Raises:
-            OSError: There is no room, or no descriptor.
+            OSError: There is no room, or no descriptor. There is no file then.
         """
         if path in self._refused:
             path.unlink(missing_ok=True)
             del self._refused[path]  # else the new one would go with the next attempt
         while self._free:
-            with suppress(FileNotFoundError):  # somebody tidied up
-                self._free.pop().rename(path)
-                return open_private(path)
+            spare = self._free.pop()
+            try:
+                return _renamed(spare, path)
+            except FileNotFoundError:
+                continue  # somebody tidied up
+            except OSError:
+                self._free.insert(0, spare)  # the next attempt takes another
+                raise
         return create_private(path)
 
     def recycle(self, path: Path) -> None:
@@ -88,13 +93,14 @@ class FilePool:
             OSError: There is no room, or no descriptor.
         """
         draft = path.with_name(path.name + DRAFT_SUFFIX)
+        draft.unlink(missing_ok=True)  # one that could not be removed below
         file = self.take(draft)
         try:
             yield file
             draft.rename(path)
         except BaseException:
             os.close(file)
-            draft.unlink(missing_ok=True)
+            self._remove(draft)
             raise
 
     def _remove(self, path: Path) -> None:
@@ -119,6 +125,17 @@ class FilePool:
     def _unused_path(self) -> Path:
         candidates = (self._directory / str(number) for number in self._numbers)
         return next(path for path in candidates if not os.path.lexists(path))
+
+
+def _renamed(spare: Path, path: Path) -> int:
+    """Opens it first: who has no descriptor leaves nothing at ``path``."""
+    file = open_private(spare)
+    try:
+        spare.rename(path)
+    except OSError:
+        os.close(file)
+        raise
+    return file
 
 
 def _empty(path: Path) -> bool:
