@@ -152,7 +152,6 @@ def test_cold_output_is_announced_and_can_be_warmed(journal: Journal, shelf: She
     cold_or_piece.warm()
 
     assert read(journal, 500_000).data == noise(MIB)[500_000:][:PIECE_BYTES]
-    assert journal.read_blocking(0, 100) == Piece(0, noise(MIB)[:100])
 
 
 def test_warming_what_is_gone_does_no_harm(journal: Journal, shelf: Shelf, outlet: Outlet) -> None:

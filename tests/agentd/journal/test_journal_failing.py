@@ -2,13 +2,15 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from guyline.agentd.journal.filepool import FilePool
 from guyline.agentd.journal.note import JournalNote
 from guyline.agentd.journal.piece import Piece
-from tests.agentd.journal.journal_parts import Outlet, Shelf, everything, fill, noise, pieces, read
+from guyline.agentd.journal.runs import Run, Stream
+from tests.agentd.journal.journal_parts import STARTED_AT, Outlet, Shelf, everything, fill, noise, pieces, read
 
 
 def test_a_disk_that_fails_drops_bytes_and_says_so(
@@ -124,6 +126,34 @@ def test_a_file_that_is_gone_at_a_start_is_a_gap(shelf: Shelf, outlet: Outlet) -
     fill(journal, outlet, b"on")
 
     assert read(journal, 0) == Piece(50_000, b"on", gap=(0, 50_000))
+    journal.close()
+
+
+def test_what_was_printed_is_readable_on_a_file_system_that_turned_read_only(
+    shelf: Shelf, outlet: Outlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ext4 does at an error: nothing can be stored or removed, and all that is there is intact. It is a fake."""
+    shelf.separate = True
+    journal = shelf.open()
+    outlet.stream = Stream.STDERR
+    fill(journal, outlet, b"err")
+    journal.close()
+    really_open = os.open
+
+    def open_unless_to_write(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR and Path(path).exists():
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return really_open(path, flags, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_unless_to_write)
+        read_only = list(pieces(journal))
+        since = journal.offset_since(STARTED_AT)
+    fill(journal, outlet, b" again")
+
+    assert (read_only, since) == ([Piece(0, b"err", (Run(Stream.STDERR, 3),))], 0)
+    assert everything(journal) == b"err again"
+    assert not shelf.notes
     journal.close()
 
 

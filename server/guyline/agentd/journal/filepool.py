@@ -117,6 +117,8 @@ class FilePool:
         except FileNotFoundError:
             return  # somebody tidied up
         except OSError as why:
+            if not os.path.lexists(path):
+                return  # on a read-only file system that is only the second reason
             if len(self._refused) < _MOST_REFUSED:
                 self._refused[path] = None
             if not was_refused:

@@ -4,8 +4,6 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from guyline.agentd.journal.errors import OffsetOutOfRange
@@ -15,7 +13,7 @@ from guyline.agentd.journal.piece import PIECE_BYTES, Cold, Piece
 from guyline.agentd.journal.runs import RUNS_SUFFIX, RunLog, Stream
 from guyline.agentd.journal.support import Support
 from guyline.agentd.journal.times import TIMES_SUFFIX, Mark, TimeLog
-from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, size_of
+from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, read_only, size_of
 from guyline.agentd.system.holes import has_data, punch_hole
 from guyline.agentd.system.pipes import grow_pipe, ready_bytes
 from guyline.agentd.system.splice import copy, splice
@@ -168,14 +166,10 @@ class Journal:
             OSError: No descriptor is left, or the disk cannot read which stream printed what.
         """
         try:
-            return self._read(offset, at_most, partial(read_cached, buffer=self._buffer))
+            return self._read(offset, at_most)
         except BlockingIOError:
             start, end = self._next_kept(offset, at_most)
             return Cold(self.path, start, end - start)
-
-    def read_blocking(self, offset: int, at_most: int = PIECE_BYTES) -> Piece:
-        """As `read`, but waits for the disk, and everything with it."""
-        return self._read(offset, at_most, lambda file, start, length: os.pread(file, length, start))
 
     def lost_between(self, start: int, end: int) -> int:
         """How many bytes between two offsets are no longer kept, or never were."""
@@ -189,8 +183,7 @@ class Journal:
         Raises:
             OSError: No descriptor is left.
         """
-        with suppress(FileNotFoundError):  # of what was never stored, the process's start is all that is known
-            self._open()
+        self._load_records()
         offset = self._times.since(moment)
         return self._size if offset is None else offset
 
@@ -214,6 +207,8 @@ class Journal:
         self._is_complete = True
         if self._file is not None:
             self._used_at_rest(self)
+        else:
+            self.close()  # its records may have been read without it
 
     def close(self) -> None:
         """Gives back the descriptors. Whatever is called afterwards opens them again."""
@@ -288,23 +283,23 @@ class Journal:
         start, end = self._note.next_kept(offset, self._size)
         return start, min(end, start + min(at_most, PIECE_BYTES))
 
-    def _read(self, offset: int, at_most: int, read: Callable[[int, int, int], bytes]) -> Piece:
+    def _read(self, offset: int, at_most: int) -> Piece:
         if offset > self._size:
             raise OffsetOutOfRange(offset, self._size)
         while True:
             start, end = self._next_kept(offset, at_most)
-            data = self._stored_data(start, end, read) if start < end else b""
+            data = self._stored_data(start, end) if start < end else b""
             if data or start == end:
                 break
             self._lose(start, end)
         runs = self._runs.between(start, start + len(data)) if self._runs and data else ()
         return Piece(start, data, runs, gap=(offset, start) if start > offset else None)
 
-    def _stored_data(self, start: int, end: int, read: Callable[[int, int, int], bytes]) -> bytes:
+    def _stored_data(self, start: int, end: int) -> bytes:
         """What the file has there: nothing if it is cut short or removed behind our back, or the disk fails."""
         self._load_records()  # outside: the bytes are not lost if these cannot be read
         try:
-            return read(self._open_bytes(), start, end - start)
+            return self._cached_data(start, end - start)
         except OSError as why:
             if why.errno not in (errno.ENOENT, errno.EIO):
                 raise
@@ -314,13 +309,22 @@ class Journal:
         self._load_records()
         return self._open_bytes()
 
+    def _cached_data(self, start: int, length: int) -> bytes:
+        try:
+            file = self._open_bytes()
+        except OSError as why:
+            if why.errno != errno.EROFS:
+                raise
+            with read_only(self.path) as file:
+                return read_cached(file, start, length, buffer=self._buffer)
+        return read_cached(file, start, length, buffer=self._buffer)
+
     def _open_bytes(self) -> int:
         """Opens the file, and frees what an earlier worker had given up when it was killed."""
         if self._file is None:
             self._file = open_private(self.path)
-            if self._freed_to < self.kept_from and not has_data(
-                self._file, self._freed_to, self.kept_from // _PAGE * _PAGE
-            ):
+            given_up_to = self.kept_from // _PAGE * _PAGE
+            if self._freed_to < self.kept_from and not has_data(self._file, self._freed_to, given_up_to):
                 self._freed_to = self.kept_from  # a hole that is punched again makes the file look as if just written
             self._free(self._file)
         return self._file

@@ -1,11 +1,12 @@
 """What reading a journal gives."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from guyline.agentd.journal.runs import Run
-from guyline.agentd.system.files import open_private
+from guyline.agentd.system.files import read_only
 
 PIECE_BYTES = 128 * 1024
 """The most that one `Journal.read` returns."""
@@ -42,13 +43,5 @@ class Cold:
         It has a descriptor of its own and returns no bytes: whatever becomes of the journal meanwhile, the next
         read decides anew.
         """
-        try:
-            file = open_private(self.path)
-        except OSError:
-            return  # the next read meets the same and says what it means
-        try:
+        with suppress(OSError), read_only(self.path) as file:  # the next read meets the same and tells it
             os.pread(file, self.length, self.offset)
-        except OSError:
-            return  # as above
-        finally:
-            os.close(file)

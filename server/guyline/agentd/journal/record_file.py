@@ -6,7 +6,7 @@ from array import array
 from pathlib import Path
 
 from guyline.agentd.journal.filepool import FilePool
-from guyline.agentd.system.files import is_storage_failure, open_private, size_of
+from guyline.agentd.system.files import is_storage_failure, open_private, read_only, size_of
 
 _WORD_BYTES = 8
 
@@ -34,14 +34,14 @@ class RecordFile:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the file is open. If there is none yet, it never is."""
+        """Whether the file is open. If there is none yet, or the file system is read-only, it never is."""
         return self._file is not None
 
     def load(self) -> bool:
         """Reads what an earlier worker wrote, without a torn record at its end; whether there is a file.
 
         Whoever knows the journal's size has to `cut` the records afterwards, also if that changes nothing: what is
-        torn goes then.
+        torn goes then. On a file system that is read-only the records are there for now, and the file is not open.
 
         Raises:
             OSError: It cannot be opened or read now. Nothing is loaded.
@@ -50,21 +50,26 @@ class RecordFile:
             file = open_private(self._path)
         except FileNotFoundError:
             return False
+        except OSError as why:
+            if why.errno != errno.EROFS:
+                raise
+            with read_only(self._path) as file:
+                self._read(file)
+            return True
         try:
-            stored = os.pread(file, os.fstat(file).st_size, 0)
+            self._read(file)
         except OSError:
             os.close(file)
             raise
         self._file = file
-        self.words = array("Q", stored[: len(stored) // self._record_bytes * self._record_bytes])
         return True
 
     def cut(self, count: int) -> None:
-        """Leaves the first ``count`` records, in memory and on disk. The file must be loaded."""
-        assert self._file is not None
+        """Leaves the first ``count`` records, in memory and, if the file is open, on disk. They must be loaded."""
         self.stored_bytes = count * self._record_bytes
         self.words = self.words[: self.stored_bytes // _WORD_BYTES]
-        os.ftruncate(self._file, self.stored_bytes)
+        if self._file is not None:
+            os.ftruncate(self._file, self.stored_bytes)
 
     def append(self, *record: int) -> None:
         """Writes one more.
@@ -98,6 +103,10 @@ class RecordFile:
             os.close(self._file)
             self._file = None
         self.words = array("Q")
+
+    def _read(self, file: int) -> None:
+        stored = os.pread(file, os.fstat(file).st_size, 0)
+        self.words = array("Q", stored[: len(stored) // self._record_bytes * self._record_bytes])
 
     def remove(self) -> None:
         """Returns the file to the pool."""

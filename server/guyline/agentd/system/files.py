@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _COPIED_AT_ONCE = 1024 * 1024
@@ -33,6 +35,16 @@ def open_private(path: Path) -> int:
         OSError: There is none, or it is a link (ELOOP).
     """
     return os.open(path, _FLAGS)
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[int]:
+    """As `open_private`, also on a file system that has turned read-only (EROFS)."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 def create_private(path: Path) -> int:
