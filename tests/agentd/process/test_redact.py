@@ -278,6 +278,44 @@ async def test_a_match_shows_nothing_of_a_secret(shared_agent: RunningAgent, pat
     assert answer.match.data == shown
 
 
+RED = "\x1b[31m"
+COLORED = f"{TOKEN[:8]}{RED}{TOKEN[8:]}"
+"""The value as `grep --color` prints it."""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shown"),
+    [
+        ("key=.*end", b"key=[redacted TOKEN]; end"),
+        (re.escape(TOKEN[2:8] + RED + TOKEN[8:12]), b"[redacted TOKEN]"),
+        (f"y={TOKEN[:3]}", b"y=[redacted TOKEN]"),
+        (f"{TOKEN[9:]}; e", b"[redacted TOKEN]; e"),
+        (re.escape(RED), b"[redacted TOKEN]"),
+    ],
+)
+async def test_a_secret_is_hidden_though_a_code_lies_in_it(
+    shared_agent: RunningAgent, pattern: str, shown: bytes
+) -> None:
+    """Where the code is kept, as in a RAW view and in a match, a terminal would show the value."""
+    over = await run(shared_agent, f"printf %s 'key={COLORED}; end'", **HIDDEN)
+
+    raw = await look(shared_agent, over.process_id, style=OUTPUT_STYLE_RAW)
+    match = await found(shared_agent, over.process_id, pattern, 0)
+
+    assert TOKEN not in over.data.decode()
+    assert raw.view.text == b"key=[redacted TOKEN]; end"
+    assert match == shown
+
+
+async def test_a_match_ends_before_what_may_become_a_secret(shared_agent: RunningAgent, tmp_path: Path) -> None:
+    """Its rest would be told by the next one."""
+    async with speaker(shared_agent, tmp_path, **HIDDEN) as speaking:
+        speaking.say(b"key=" + COLORED[:-3].encode())
+        match = await found(shared_agent, speaking.process_id, "key=.*of", 0)
+
+    assert match == b"key="
+
+
 async def found(agent: RunningAgent, process_id: str, pattern: str, from_offset: int) -> bytes:
     """What Wait shows of the first match."""
     condition = WaitCondition(pattern=PatternCondition(pattern=pattern, from_offset=from_offset))

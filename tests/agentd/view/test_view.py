@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from guyline.agentd.view.view import DEFAULT_BYTES, Omission, Shape
 from guyline.agentd.view.window import sizes
-from tests.agentd.view.view_parts import TOKEN, Printed, look, parts, unhurried
+from tests.agentd.view.view_parts import TOKEN, Printed, look, parts, unhurried, without_codes
 
 NOTE = b"\n\n... [omitted %d bytes] ...\n\n"
 SMALL = Shape(most_bytes=200, most_line_bytes=40)
@@ -140,6 +140,58 @@ def test_a_secret_that_codes_break_up_is_held_back_as_well() -> None:
     assert (first.text, second.text) == (b"a ", b"[redacted S0]")
 
 
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        (b"a hun\x1b[31m\x1b[Kter2\x1b[m end", b"a [redacted S0]\x1b[m end"),  # as by grep --color
+        (b"a h\x1b]0;title\x07unter\0002 hunter2", b"a [redacted S0] [redacted S0]"),
+        (b"a hunter\x1b[1munter2", b"a hunter\x1b[1munter2"),
+        (b"1%\na hxx\b\bunter2\nb", b"1%\n[redacted S0]\nb"),  # a terminal overwrites the line
+        (b"hun\x1b[1mter2\rdone   ", b"[redacted S0]\rdone   "),  # and here a terminal hides it, a file does not
+        (b"hunter2-hun\x1b[1mter2 x", b"[redacted S0]-[redacted S0] x"),
+    ],
+)
+def test_what_codes_break_up_is_found_in_what_keeps_the_codes(printed: bytes, shown: bytes) -> None:
+    """Whoever shows it on a terminal, or removes the codes, would read it."""
+    view = look(printed, plain=False, secrets=[b"hunter2"])
+
+    assert view.text == shown
+    assert view.redactions == shown.count(b"[redacted")
+
+
+@pytest.mark.parametrize("begun", [b"a hun\x1b[1mte", b"a hunt\x1b[1", b"a h\x1b[m\x1b]0;tit", b"a \x1b[1mh\x1b"])
+def test_with_the_codes_kept_the_beginning_of_a_secret_is_held_back_too(begun: bytes) -> None:
+    """Also where the output ends within a code; and a cursor there divides no secret."""
+    first = look(begun, plain=False, secrets=[b"hunter2"], final=False)
+
+    assert without_codes(first.text) == b"a "
+    assert first.end == begun.index(b"h")
+    assert look(begun, plain=False, secrets=[b"hunter2"]).text == begun
+
+
+def test_where_the_end_is_held_back_the_line_before_it_is_looked_at_as_it_is_shown() -> None:
+    """Without its last letter a line that is drawn anew is another text, and that one may hold a secret."""
+    view = look(b"tok\x1b[mens\x1b[2Dx", plain=True, secrets=[b"kens", b"xyz1"], final=False)
+
+    assert b"kens" not in view.text
+
+
+def test_a_progress_line_is_not_held_back_for_its_last_letter() -> None:
+    """With the codes kept it is known where the letter is, and only that must wait."""
+    view = look(b"x\r 10% tags\r 20% tags", plain=False, secrets=[b"s3cret"], final=False)
+
+    assert view.text == b"x\r 10% tags\r 20% tag"
+
+
+def test_an_offset_within_a_broken_up_secret_shows_none_of_it() -> None:
+    """As below, also within the code."""
+    printed = b"<hun\x1b[31mter2>"
+
+    views = [look(printed, plain=False, secrets=[b"hunter2"], start=start) for start in range(1, len(printed) - 1)]
+
+    assert {view.text for view in views} == {b"[redacted S0]>"}
+
+
 def test_an_offset_within_a_secret_shows_none_of_it() -> None:
     """Or its end could be read, and its beginning by another call."""
     views = [look(b"<hunter2>", secrets=[b"hunter2"], start=start) for start in range(1, 8)]
@@ -181,8 +233,18 @@ CODES = [
     b"\x9b",
     b"\x1b[A",
 ]
+BROKEN_UP = [
+    b"ab\x1b[1m\nab",
+    b"abc\x1b]0;x\x07ab",
+    b"c\x1b[m\x1b[Kccc",
+    b"cc\0cc",
+    b"cxx\b\bccc",
+    b"-\xc3\xbc\x1b[K-x",
+]
 CALM = st.lists(st.sampled_from([*FRAGMENTS, *SECRETS]), max_size=80).map(b"".join)
-WILD = st.lists(st.sampled_from([*FRAGMENTS, *CODES, *SECRETS]), max_size=80).map(b"".join)
+WILD = st.lists(st.sampled_from([*FRAGMENTS, *CODES, *SECRETS, *BROKEN_UP]), max_size=80).map(b"".join)
+COLORED = st.lists(st.sampled_from([*FRAGMENTS, *CODES[:5], *SECRETS, *BROKEN_UP]), max_size=80).map(b"".join)
+"""Without codes that hold text, which is to be read where a view begins in their middle."""
 SHAPES = st.builds(Shape, most_bytes=st.integers(120, 400), most_line_bytes=st.integers(20, 100))
 SIZES = st.lists(st.integers(10, 500), min_size=1, max_size=3).map(sorted)
 FLAGS = st.fixed_dictionaries({"plain": st.booleans(), "final": st.booleans()})
@@ -269,7 +331,21 @@ def test_a_secret_is_never_in_a_view(
 
 
 @unhurried
-@given(WILD, st.booleans(), st.lists(st.integers(0, 400), max_size=6))
+@given(COLORED, SHAPES, SIZES, st.booleans(), st.data())
+def test_a_secret_is_in_no_raw_view_whose_codes_are_removed_or_drawn(
+    data: bytes, shape: Shape, windows: list[int], final: bool, more: st.DataObject
+) -> None:
+    """A terminal does the one, a model that ignores the codes the other."""
+    start = more.draw(st.integers(0, len(data)))
+
+    view = look(data, start=start, final=final, plain=False, secrets=SECRETS, shape=shape, sizes=windows)
+
+    shown = [each for part in parts(view) for each in (without_codes(part), look(part).text)]
+    assert not any(secret in each for secret in SECRETS for each in shown)
+
+
+@unhurried
+@given(WILD | COLORED, st.booleans(), st.lists(st.integers(0, 400), max_size=6))
 def test_a_secret_is_never_in_two_views_by_cursor(data: bytes, plain: bool, looks: list[int]) -> None:
     """Who joins what it was shown must not find one either."""
     seen = b""
@@ -280,7 +356,7 @@ def test_a_secret_is_never_in_two_views_by_cursor(data: bytes, plain: bool, look
         seen += view.text
 
     seen += look(data, start=position, plain=plain, secrets=SECRETS).text
-    assert not any(secret in seen for secret in SECRETS)
+    assert not any(secret in each for secret in SECRETS for each in (seen, without_codes(seen)))
 
 
 @unhurried

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
 
+from guyline.agentd.view.plain import between_codes
 from guyline.agentd.view.redaction import Secret, Secrets
 from guyline.agentd.view.rendering import Renderer, context_bytes
 from guyline.agentd.view.view import Shape, View, compose
@@ -68,6 +69,11 @@ def parts(view: View) -> tuple[bytes, bytes]:
     assert note in view.text
     first, _, last = view.text.partition(note)
     return first, last
+
+
+def without_codes(data: bytes) -> bytes:
+    """What is left of raw text for whoever removes the codes of terminals."""
+    return b"".join(data[start:end] for start, end in between_codes(data, 0, len(data)))
 
 
 TOKEN = re.compile(rb"\[redacted S\d\]")

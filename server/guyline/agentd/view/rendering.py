@@ -58,28 +58,47 @@ class Renderer:
     def render(self, window: Window, *, final: bool) -> Rendered:
         """The text of a window's stretch.
 
-        What a terminal's codes had broken up is found in the text alone. Then the stretch of output in which it was is
-        taken for the secret, and rendered again.
-
         Args:
             window: What to render.
             final: Nothing comes behind it: what looks like a beginning is all there is.
         """
-        spans = self.secrets.spans(window.data, torn=window.torn)
         start = self._snapped(window)
         end = len(window.data) if final else self._syntax_end(window.data)
-        if self.plain and self.secrets and not plain.is_plain(window.data):
-            spans, text, held_from = self._without_broken_up(window, spans, start, end)
-        else:
-            text, held_from = _Drawing(window, spans, plain=self.plain).text(start, end), end
-        if final:
-            return Rendered(text, window.offset + start, window.end)
-        held_from = min(held_from, len(window.data) - self.secrets.unfinished(window.data))
-        # Where a whole secret is known to be, no more than its token is shown.
-        shown_to = max(start, next((span.end for span in spans if span.start < held_from < span.end), held_from))
-        if shown_to != end:
-            text = _Drawing(window, spans, plain=self.plain).text(start, shown_to)
+        spans, known_to = self._hidden(window, start, end, final=final)
+        shown_to = max(start, known_to)
+        text = _Drawing(window, spans, plain=self.plain).text(start, shown_to)
         return Rendered(text, window.offset + start, window.offset + shown_to)
+
+    def excerpt(self, window: Window, stop: int, *, final: bool) -> bytes:
+        """The text of a window's stretch up to an offset, with a token for each secret of which it holds any part.
+
+        What comes behind is looked at as well. Ends before what may yet become a secret, unless this is ``final``.
+        """
+        start, end = window.start - window.offset, len(window.data)
+        spans, known_to = self._hidden(window, start, end, final=final)
+        return _Drawing(window, spans, plain=self.plain).text(start, min(stop - window.offset, known_to)).data
+
+    def _hidden(self, window: Window, start: int, end: int, *, final: bool) -> tuple[list[Span], int]:
+        """What must not be shown of the data, and up to where that is known: then something begins that may become so.
+
+        What a terminal's codes had broken up is found in the text alone. Then the stretch of output in which it was is
+        taken for the secret.
+        """
+        data = window.data
+        spans = self.secrets.spans(data, torn=window.torn)
+        held_bytes = 0 if final else self.secrets.unfinished(data)
+        # What is drawn here ends where it will be shown to: more of a line that is drawn anew would give another text.
+        end = end if final else _behind_secret(spans, min(end, len(data) - held_bytes))
+        if not self.secrets or plain.is_plain(data):
+            return spans, end
+        if self.plain:
+            spans, _, known_to = self._without_broken_up(window, spans, start, end)
+        else:  # whoever gets the codes can remove them, or have a terminal draw all of it
+            spans, between_bytes, known_to = self._without_codes_between(window, spans, end)
+            spans, drawn_bytes, held_from = self._without_broken_up(window, spans, 0, end)
+            if drawn_bytes > max(held_bytes, between_bytes):  # else it is known better where in a line it begins
+                known_to = min(known_to, held_from)
+        return spans, end if final else _behind_secret(spans, known_to)
 
     def _snapped(self, window: Window) -> int:
         """Where in the data the stretch begins, without the rest of a character or code."""
@@ -91,10 +110,22 @@ class Renderer:
         codes = plain.unfinished(data) if self.plain else 0
         return len(data) - max(codes, utf8.unfinished(data))
 
+    def _without_codes_between(self, window: Window, spans: list[Span], end: int) -> tuple[list[Span], int, int]:
+        """The spans, with those that are secrets once the codes are gone, and what then begins at the end.
+
+        Of that, how long it is, and where in the data.
+        """
+        between = plain.between_codes(window.data, 0, end)
+        text = Text(Piece(window.data[a:b], window.offset + a, window.offset + b) for a, b in between)
+        found = _in_output(text, self.secrets.spans(text.data, torn=window.torn), window.offset)
+        held = self.secrets.unfinished(text.data)
+        since = text.offset_of(len(text) - held) - window.offset if held else end
+        return _united([*spans, *found]), held, since
+
     def _without_broken_up(
         self, window: Window, spans: list[Span], start: int, end: int
-    ) -> tuple[list[Span], Text, int]:
-        """All spans, the text without them, and where in the data something begins that may become a secret."""
+    ) -> tuple[list[Span], int, int]:
+        """As above, for what a terminal draws."""
         context, text = self._drawn(window, spans, start, end)
         for _ in range(_MOST_ATTEMPTS):
             found = self._broken_up(context, text, window.offset)
@@ -103,7 +134,7 @@ class Renderer:
             spans = _united([*spans, *found])
             context, text = self._drawn(window, spans, start, end)
         held = min(self.secrets.unfinished(_masked(context) + _masked(text)), len(text))
-        return spans, text, text.offset_of(len(text) - held) - window.offset if held else end
+        return spans, held, text.offset_of(len(text) - held) - window.offset if held else end
 
     def _drawn(self, window: Window, spans: list[Span], start: int, end: int) -> tuple[Text, Text]:
         """What comes before the stretch, and the stretch."""
@@ -112,8 +143,12 @@ class Renderer:
     def _broken_up(self, context: Text, text: Text, offset: int) -> list[Span]:
         """Where in the data are the secrets that are still in the text."""
         both = Text((*context.pieces, *text.pieces))
-        found = self.secrets.spans(_masked(both))
-        return [Span(both.offset_of(a) - offset, both.end_of(b - 1) - offset, name) for a, b, name in found]
+        return _in_output(both, self.secrets.spans(_masked(both)), offset)
+
+
+def _in_output(text: Text, found: list[Span], offset: int) -> list[Span]:
+    """Where in the output, counted from an offset, are the spans of a text."""
+    return [Span(text.offset_of(a) - offset, text.end_of(b - 1) - offset, name) for a, b, name in found]
 
 
 def _masked(text: Text) -> bytes:
@@ -121,10 +156,15 @@ def _masked(text: Text) -> bytes:
     return b"".join(b"\0" * len(each.data) if each.kind is Kind.TOKEN else each.data for each in text.pieces)
 
 
+def _behind_secret(spans: list[Span], at: int) -> int:
+    """``at``, or the end of the secret in which it lies: where a whole one is known to be, its token can be shown."""
+    return next((span.end for span in spans if span.start < at < span.end), at)
+
+
 def _united(spans: list[Span]) -> list[Span]:
-    """In order, and no two overlap."""
+    """In order, and no two overlap; of those that begin together the longest gives the name."""
     united: list[Span] = []
-    for span in sorted(spans):
+    for span in sorted(spans, key=lambda each: (each.start, -each.end)):
         if united and span.start < united[-1].end:
             united[-1] = united[-1]._replace(end=max(united[-1].end, span.end))
         else:

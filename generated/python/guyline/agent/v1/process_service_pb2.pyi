@@ -64,7 +64,7 @@ class _OutputStyleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputSty
     again and again (progress) the last state alone.
     """
     OUTPUT_STYLE_RAW: _OutputStyle.ValueType  # 2
-    """As it was printed."""
+    """As it was printed, but for named secrets and the codes within them."""
 
 class OutputStyle(_OutputStyle, metaclass=_OutputStyleEnumTypeWrapper):
     """How output is shown."""
@@ -76,7 +76,7 @@ OUTPUT_STYLE_PLAIN: OutputStyle.ValueType  # 1
 again and again (progress) the last state alone.
 """
 OUTPUT_STYLE_RAW: OutputStyle.ValueType  # 2
-"""As it was printed."""
+"""As it was printed, but for named secrets and the codes within them."""
 Global___OutputStyle: _TypeAlias = OutputStyle  # noqa: Y015
 
 class _OutputWait:
@@ -1366,7 +1366,9 @@ class PatternMatch(_message.Message):
     offset: _builtins.int
     """Where the match begins in all that the process has printed."""
     data: _builtins.bytes
-    """What matched, its first 4 KiB, without named secrets."""
+    """What matched, as a RAW view shows it: named secrets of which it holds any part are replaced. Its
+    first 4 KiB.
+    """
     cursor: _builtins.bytes
     """Where the match ends, for a next Wait, Attach or GetOutput."""
     def __init__(

@@ -180,7 +180,8 @@ class ProcessServiceServicer:
         """Shows what a process printed as a person or a model wants to see it: the beginning, the end, a
         note of how much was left out between them, and no endless lines. May wait for the end first.
 
-        Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
+        Named secrets (`redact`) never appear in it, also where a terminal's codes lie between their
+        letters, whatever the style; nor do they in the gap between two views.
 
         Errors: those of Attach; FAILED_PRECONDITION if the values that must not appear are lost
         (SECRETS_LOST).

@@ -10,7 +10,9 @@ from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.streams.output import Output
 from guyline.agentd.process.threads import in_thread
-from guyline.agentd.view.redaction import LEAST_BYTES, NOTHING_SECRET, Secret, Secrets, token
+from guyline.agentd.view.redaction import LEAST_BYTES, NOTHING_SECRET, Secret, Secrets
+from guyline.agentd.view.rendering import Renderer, context_bytes
+from guyline.agentd.view.window import Window
 
 
 def chosen(names: Sequence[str], env: Mapping[str, str]) -> dict[str, bytes]:
@@ -50,24 +52,20 @@ async def kept_secrets(journals: Journals, process: Process) -> Secrets:
 
 
 async def hidden(process: Process, start: int, data: bytes, secrets: Secrets) -> bytes:
-    """A stretch of a process's output, with a token for each secret of which it holds any part.
+    """A stretch of a process's output, with a token for each secret of which it holds any part, as in a RAW view.
 
     It ends before what may yet become a secret, or may have been one whose end is lost.
     """
     if not secrets:
         return data
-    margin = secrets.longest_bytes - 1
-    before, is_torn = await _before(process.output, max(0, start - margin), start)
-    behind, goes_on = await _behind(process.output, start + len(data), start + len(data) + margin)
-    whole = before + data + behind
-    known = len(whole) - (secrets.unfinished(whole) if goes_on else 0)
-    parts: list[bytes] = []
-    at, end = len(before), min(len(before) + len(data), known)
-    for span in secrets.spans(whole, torn=is_torn):
-        if span.start < end and span.end > at:
-            parts += [whole[at : max(at, span.start)], token(span.name)]
-            at = min(span.end, end)
-    return b"".join((*parts, whole[at:end]))
+    context = context_bytes(secrets)
+    stop = start + len(data)
+    before, is_torn = await _before(process.output, max(0, start - context), start)
+    behind, goes_on = await _behind(process.output, stop, stop + context)
+    window = Window(start - len(before), before + data + behind, start, torn=is_torn)
+    renderer = Renderer(plain=False, secrets=secrets)
+    # Odd output can take long, and nobody else is to wait for it.
+    return await in_thread(renderer.excerpt, window, stop, final=not goes_on)
 
 
 async def _before(output: Output, start: int, end: int) -> tuple[bytes, bool]:
@@ -93,4 +91,4 @@ async def _behind(output: Output, start: int, end: int) -> tuple[bytes, bool]:
             return b"".join(parts), True
         parts.append(piece.data)
         start += len(piece.data)
-    return b"".join(parts), output.is_open
+    return b"".join(parts), output.is_open or start < output.journal.size

@@ -340,7 +340,7 @@ class OutputStyle(betterproto2.Enum):
 
     RAW = 2
     """
-    As it was printed.
+    As it was printed, but for named secrets and the codes within them.
     """
 
     @classmethod
@@ -1523,7 +1523,8 @@ class PatternMatch(betterproto2.Message):
 
     data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
     """
-    What matched, its first 4 KiB, without named secrets.
+    What matched, as a RAW view shows it: named secrets of which it holds any part are replaced. Its
+    first 4 KiB.
     """
 
     cursor: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
@@ -2892,7 +2893,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         Shows what a process printed as a person or a model wants to see it: the beginning, the end, a
         note of how much was left out between them, and no endless lines. May wait for the end first.
 
-        Named secrets (`redact`) never appear in it; nor do they in the gap between two views.
+        Named secrets (`redact`) never appear in it, also where a terminal's codes lie between their
+        letters, whatever the style; nor do they in the gap between two views.
 
         Errors: those of Attach; FAILED_PRECONDITION if the values that must not appear are lost
         (SECRETS_LOST).
