@@ -18,7 +18,8 @@ class Printed:
     """The output holds a match of a regular expression in RE2's syntax.
 
     It is searched for in the bytes; ``^`` and ``$`` are the ends of lines, ``$`` also the end of what is printed by
-    now. A match of more than 64 KiB may be missed.
+    now. A match of more than 64 KiB may be missed. What was printed before the cursor or offset is not matched, but
+    counts: no line or word begins at a cursor in its middle.
     """
 
     pattern: str

@@ -21,9 +21,9 @@ PATTERNS = [
 TEXT = st.lists(st.sampled_from([b"a", b"b", b"\n", b" ", b">>> ", b"$ ", "é".encode(), b"\xff", b"\0"]), max_size=60)
 
 
-def first_match(pattern: str, text: bytes) -> Found | None:
-    """What one search in all of a text finds: RE2's own word."""
-    match = re2.compile(("(?m)" + pattern).encode()).search(text)
+def first_match(pattern: str, text: bytes, start: int = 0) -> Found | None:
+    """What one search in all of a text finds from there on: RE2's own word."""
+    match = re2.compile(("(?m)" + pattern).encode()).search(text, start)
     return Found(match.start(), match.group()) if match else None
 
 
@@ -75,19 +75,39 @@ def test_what_is_printed_by_now_counts(pattern: str, parts: list[bytes], at: lis
             return
 
 
-@given(st.sampled_from(PATTERNS), TEXT, TEXT, st.integers(0, 2**40))
+@given(st.sampled_from(PATTERNS), TEXT, st.lists(st.integers(0, 100), max_size=20), st.integers(0, 100))
+def test_what_comes_before_the_offset_counts_and_is_not_found(
+    pattern: str, parts: list[bytes], at: list[int], start: int
+) -> None:
+    """A line or a word does not begin where somebody else stopped reading."""
+    text = b"".join(parts)
+    start = min(start, len(text))
+    *pieces, last = cut(text[max(0, start - 1) :], at)
+    search = Search(Pattern(pattern), start, before=min(start, 1), longest=LONGEST)
+
+    found = None
+    for piece in pieces:
+        found = found or feed(search, piece, is_all=False)
+    found = found or feed(search, last, is_all=True)
+
+    assert found == first_match(pattern, text, start)
+
+
+@given(st.sampled_from(PATTERNS), TEXT, TEXT, st.integers(0, 100))
 def test_another_search_goes_on_where_one_was_given_up(
-    pattern: str, parts: list[bytes], more: list[bytes], by: int
+    pattern: str, parts: list[bytes], more: list[bytes], start: int
 ) -> None:
     """It finds what the first one would have found, without all of the text."""
     text, behind = b"".join(parts), b"".join(more)
-    first = Search(Pattern(pattern), by, longest=LONGEST)
-    if feed(first, text, is_all=True):
+    start = min(start, len(text))
+    first = Search(Pattern(pattern), start, before=min(start, 1), longest=LONGEST)
+    if feed(first, text[max(0, start - 1) :], is_all=True):
         return
-    second = Search(Pattern(pattern), first.resume_at, longest=LONGEST)
-    resumed = feed(second, text[first.resume_at - by :] + behind, is_all=True)
+    at = first.resume_at
+    second = Search(Pattern(pattern), at, before=min(at, 1), longest=LONGEST)
+    resumed = feed(second, text[max(0, at - 1) :] + behind, is_all=True)
 
-    assert resumed == shifted(first_match(pattern, text + behind), by)
+    assert resumed == first_match(pattern, text + behind, start)
 
 
 def test_lines_that_were_searched_are_not_searched_again() -> None:

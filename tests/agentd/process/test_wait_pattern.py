@@ -70,6 +70,33 @@ async def test_a_match_ends_at_a_cursor_from_which_everything_goes_on(shared_age
     assert (second.match.data, rest.data) == (b"three", b"\n")
 
 
+@pytest.mark.parametrize(("text", "offset"), [("^foo", 5), ("\\bfoo", 5), ("\\Bfoo", 1), ("\\Afoo", None), ("foo", 1)])
+async def test_no_line_or_word_begins_at_a_cursor_in_its_middle(
+    shared_agent: RunningAgent, text: str, offset: int | None
+) -> None:
+    """Who goes on behind a match gets what one search in all of the output would find there."""
+    over = await run(shared_agent, "echo xfoo; echo foo")
+    before = await wait(shared_agent, over.process_id, pattern("x"))
+
+    behind = await wait(shared_agent, over.process_id, pattern(text, cursor=before.match.cursor))
+
+    assert (behind.match.offset if behind.HasField("match") else None) == offset
+
+
+async def test_a_search_that_is_taken_up_still_knows_what_came_before(
+    shared_agent: RunningAgent, tmp_path: Path
+) -> None:
+    """Its cursor is where the first one began, if no line has ended since."""
+    async with speaker(shared_agent, tmp_path) as speaking:
+        speaking.say(b"xfoo")
+        await has_printed(shared_agent, speaking.process_id, b"xfoo")
+        over = await wait(shared_agent, speaking.process_id, EXIT, pattern("^foo", from_offset=1), timeout=0)
+        speaking.say(b"\nfoo\n")
+        found = await wait(shared_agent, speaking.process_id, pattern("^foo", cursor=over.searched[1]))
+
+    assert found.match.offset == 5
+
+
 async def test_a_wait_that_is_over_says_where_to_go_on(shared_agent: RunningAgent, tmp_path: Path) -> None:
     """A log of a day need not be searched from its beginning every five minutes."""
     async with speaker(shared_agent, tmp_path) as speaking:
@@ -130,6 +157,17 @@ async def test_behind_a_gap_the_search_goes_on(shared_agent: RunningAgent) -> No
     answer = await wait(shared_agent, over.process_id, pattern("^ready$"))
 
     assert (answer.match.offset, answer.match.data) == (before + 1, b"ready")
+
+
+async def test_a_search_from_the_edge_of_a_gap_finds_what_is_behind_it(shared_agent: RunningAgent) -> None:
+    """In the gap there is nothing, not even the end of a line; and of what comes behind it nobody knows what it was."""
+    over = await run(shared_agent, f"head -c {20 << 20} /dev/zero", kept_bytes=1 << 20)
+    [(lost_from, lost_to)] = (await attach(shared_agent, over.process_id)).gaps
+
+    at_its_edge = await wait(shared_agent, over.process_id, pattern("$|^", from_offset=lost_from))
+    at_its_end = await wait(shared_agent, over.process_id, pattern("^\\x00", from_offset=lost_to))
+
+    assert at_its_edge.match.offset == at_its_end.match.offset == lost_to
 
 
 async def test_a_search_that_takes_long_holds_up_nobody(agent: RunningAgent) -> None:

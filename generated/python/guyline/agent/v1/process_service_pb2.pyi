@@ -1237,7 +1237,9 @@ class PatternCondition(_message.Message):
     pattern: _builtins.str
     """A regular expression in RE2's syntax, up to 1,000 bytes, searched for in the bytes of the output;
     `^` and `$` are the ends of lines, `$` also the end of what is printed by now. A match of more
-    than 64 KiB may be missed.
+    than 64 KiB may be missed. What was printed before a cursor or offset is not matched, but counts
+    for `^`, `\\b` and `\\A`, as if all of the output were searched; if it is lost, as behind any gap, a
+    line begins there.
     """
     cursor: _builtins.bytes
     """Search what was printed since: a cursor of GetOutput, Run, Attach or Wait. Empty: from

@@ -98,7 +98,8 @@ class Asked:
 class HasPrinted:
     """The output holds a match of the pattern at or behind an offset.
 
-    Has what would keep the event loop busy searched by ``find``, in a thread.
+    What comes before the offset, if it is still kept, tells whether a line or a word begins there. Has what would keep
+    the event loop busy searched by ``find``, in a thread.
 
     Raises:
         OffsetOutOfRange: The offset is beyond the output.
@@ -112,8 +113,9 @@ class HasPrinted:
         self.can_hold = True
         self._process = process
         self._find_in_thread = find
-        self._search = Search(pattern, offset)
-        self._read_to = offset
+        before = min(offset, 1)
+        self._search = Search(pattern, offset, before=before)
+        self._read_to = offset - before
 
     @property
     def resume_at(self) -> int:

@@ -102,7 +102,8 @@ class Window:
 class Search:
     """Finds the first match from an offset on, wherever the pieces are cut.
 
-    ``add`` some, take the ``window``, search it, and ``conclude``.
+    ``add`` some, take the ``window``, search it, and ``conclude``. Of what is added first, ``before`` bytes come before
+    the offset: nothing begins there, they are there for `^` and `\\b`. One is enough.
 
     What is found is what one search in all of the stream would find, as far as it was there when ``conclude`` was told
     that this ``is_all``. Until then a match is only told once whatever could come first, or be longer, is there too.
@@ -111,10 +112,10 @@ class Search:
     its search was cancelled, changes nothing.
     """
 
-    def __init__(self, pattern: Pattern, offset: int, *, longest: int = LONGEST_MATCH) -> None:
+    def __init__(self, pattern: Pattern, offset: int, *, before: int = 0, longest: int = LONGEST_MATCH) -> None:
         self._pattern = pattern
         self._longest = longest
-        self.skip_to(offset)
+        self._begin(offset, before)
 
     @property
     def unsearched(self) -> int:
@@ -123,16 +124,20 @@ class Search:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing before the next piece."""
-        return not self._pieces
+        """Whether there is nothing before the next piece in which a match could begin."""
+        return sum(map(len, self._pieces)) <= self._start
 
     def skip_to(self, offset: int) -> None:
         """Begins anew: what comes next has nothing to do with what came before, and begins a line."""
+        self._begin(offset, before=0)
+
+    def _begin(self, offset: int, before: int) -> None:
         self.resume_at = offset
-        """From here on another search finds what this one would: where a line begins, so that ``^`` means the same."""
+        """From here on another search finds what this one would: where a line begins, if one has ended since, so that
+        ``^`` means the same even if what is before it is lost by then."""
         self._pieces: list[bytes] = []
-        self._offset = offset  # of the first piece
-        self._start = 0  # in the first piece: a match may begin there
+        self._offset = offset - before  # of the first piece
+        self._start = before  # in the first piece: a match may begin there
         self._added = 0
 
     def add(self, data: bytes) -> None:

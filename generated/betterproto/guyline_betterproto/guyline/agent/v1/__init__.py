@@ -1492,7 +1492,9 @@ class PatternCondition(betterproto2.Message):
     """
     A regular expression in RE2's syntax, up to 1,000 bytes, searched for in the bytes of the output;
     `^` and `$` are the ends of lines, `$` also the end of what is printed by now. A match of more
-    than 64 KiB may be missed.
+    than 64 KiB may be missed. What was printed before a cursor or offset is not matched, but counts
+    for `^`, `\\b` and `\\A`, as if all of the output were searched; if it is lost, as behind any gap, a
+    line begins there.
     """
 
     cursor: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
