@@ -306,6 +306,22 @@ def test_whatever_is_printed_a_view_keeps_its_bounds(
 
 
 @unhurried
+@given(st.integers(120, 200), st.integers(-2, 2), st.sampled_from([100, 1000]), st.integers(-12, 2), st.booleans())
+def test_a_budget_holds_though_a_token_is_cut_nowhere(
+    budget: int, shift: int, omitted: int, fewer: int, plain: bool
+) -> None:
+    """Where one just fits at the half, the end is shorter by it, and the note may become longer by a digit."""
+    room = budget - len(NOTE % omitted)
+    before = room // 2 - len(b"[redacted S0]") + shift
+    behind = room - before + omitted + fewer
+    shape = Shape(most_bytes=budget, most_line_bytes=2048)
+
+    view = look(b"x" * before + b"cccc" + b"y" * behind, plain=plain, secrets=[b"cccc"], shape=shape)
+
+    assert budget - 20 <= len(view.text) <= budget
+
+
+@unhurried
 @given(WILD.map(lambda data: data.decode(errors="ignore")), SHAPES, SIZES, st.booleans(), st.data())
 def test_text_in_utf8_stays_so(text: str, shape: Shape, windows: list[int], plain: bool, more: st.DataObject) -> None:
     """Wherever it is cut: at the note, at a line's end, at the beginning, at the end of what is there by now."""

@@ -81,12 +81,20 @@ def _of_all(start: int, whole: Rendered, shape: Shape) -> View:
 
 def _fitted(first: Rendered, last: Rendered, most_bytes: int) -> tuple[Rendered, Rendered]:
     """As much as fits with the note: half of it beginning, half of it end, or more of one if the other is short."""
-    shown = first.first(0), last.last(0)
-    for _ in range(2):  # the second time with the note as long as it will be, and not only could be
-        room = most_bytes - len(note_of(shown[1].start - shown[0].end))
-        beginning = first.first(max(room // 2, room - len(last.text)))
-        shown = beginning, last.last(room - len(beginning.text))
-    return shown
+    shown = _cut(first, last, most_bytes - len(_note_between(first.first(0), last.last(0))))
+    longer = _cut(first, last, most_bytes - len(_note_between(*shown)))
+    # With what it gives the beginning the end may lose something that is cut nowhere, and the note become longer again.
+    is_fit = len(longer[0].text) + len(_note_between(*longer)) + len(longer[1].text) <= most_bytes
+    return longer if is_fit else shown
+
+
+def _cut(first: Rendered, last: Rendered, room: int) -> tuple[Rendered, Rendered]:
+    beginning = first.first(max(room // 2, room - len(last.text)))
+    return beginning, last.last(room - len(beginning.text))
+
+
+def _note_between(beginning: Rendered, end: Rendered) -> bytes:
+    return note_of(end.start - beginning.end)
 
 
 def _without_torn_end(head: Rendered, window: Window, shape: Shape) -> Rendered:
