@@ -118,6 +118,25 @@ async def test_output_goes_on_byte_exact_when_the_keeper_dies(agent: RunningAgen
         assert bytes(reader.printed) == b"".join(noise.stream(3, total))
 
 
+async def test_commands_outlive_a_keeper_whose_successor_finds_no_way_to_serve(agent: RunningAgent) -> None:
+    """Settings that were good became bad meanwhile, and may become good again; an end would be that of all commands."""
+    folder = agent.process.socket.parent
+    with Tap(agent) as tap:
+        async with started(agent, tap.request) as (_, reader):
+            tap.pour(b"before ")
+            await reader.until(b"before ")
+            folder.chmod(0o777)
+            await agent.kill_keeper()
+            await logged(agent, "cannot serve with these settings", times=2)
+            folder.chmod(0o700)
+            await agent.serves_again()
+            tap.pour(b"after")
+            tap.turn_off()
+            await reader.end()
+
+            assert reader.printed == b"before after"
+
+
 async def test_a_command_whose_keeper_died_runs_on_and_its_end_is_unknown(agent: RunningAgent) -> None:
     """Its exit status went to another parent: a code here would be invented."""
     with Tap(agent) as tap:

@@ -12,6 +12,7 @@ from guyline.agent.v1.process_service_pb2 import (
     SignalRequest,
     StartRequest,
 )
+from guyline.agentd.process.errors import JournalQuota
 from guyline.agentd.process.service import convert
 from guyline.errors import InvalidInput
 from guyline.rpc.cursor import Cursor
@@ -30,7 +31,7 @@ def one_input(data: bytes) -> None:
         read(data[1:])
     except DecodeError:
         pass
-    except InvalidInput as error:
+    except (InvalidInput, JournalQuota) as error:
         status = to_status(error)
         assert len(status.SerializeToString()) * 4 / 3 + len(status.message.encode()) < _MOST_METADATA_BYTES
 

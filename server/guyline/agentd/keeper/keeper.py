@@ -265,7 +265,9 @@ class Keeper:
     def _on_worker_death(self, status: int) -> None:
         self._kill_worker_at = None
         pid = self._worker.pid
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == CANNOT_SERVE and not self._has_served:
+        is_first_keeper = self._config.table is None
+        cannot_serve = os.WIFEXITED(status) and os.WEXITSTATUS(status) == CANNOT_SERVE
+        if cannot_serve and is_first_keeper and not self._has_served:
             self._exit_code = 1  # it has said why; nothing was started
         self._do(self._drain_worker)
         pause = self._worker.died()

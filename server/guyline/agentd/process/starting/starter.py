@@ -28,7 +28,7 @@ from guyline.agentd.process.streams.channels import Channels
 from guyline.agentd.process.streams.secrets import chosen
 from guyline.errors import GuylineError
 
-_EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+_EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETOOMANYREFS}
 LASTING_FAILURES = (CommandNotRunnable, PrivilegeMissing)
 """Remembered for the start's key. Others may pass: the same key may try again."""
 _LEAST_PAUSED_BYTES = 16 << 20
