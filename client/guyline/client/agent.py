@@ -1,8 +1,6 @@
 """An agent, as a Python object."""
 
-import asyncio
-import inspect
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +14,6 @@ from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed,
 from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
 from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
-from guyline.client.errors import InputClosed
 from guyline.client.following import FollowedList, FollowedOutput, Opened, follow
 from guyline.client.options import RunOptions, StartOptions
 from guyline.client.pacing import Pacing
@@ -29,11 +26,9 @@ from guyline.client.requests import (
     to_start_request,
     written_down,
 )
-from guyline.client.values import AgentInfo, Bytes, Canceled, Chunk, Key, Listing, ProcessInfo, Upgrade, WatchEvent
+from guyline.client.running import OutputCallback, collect, fed
+from guyline.client.values import AgentInfo, Canceled, Key, Listing, ProcessInfo, Upgrade, WatchEvent
 from guyline.client.wire import to_agent_info, to_process_info, to_watch_events
-
-OutputCallback = Callable[[Chunk], object]
-"""Is called with each piece of output. If it gives an awaitable, that is awaited."""
 
 _EVERY_ENDED = 2**32 - 1
 _UPGRADE_WITHIN = 120.0
@@ -160,7 +155,7 @@ class AsyncAgent:
         most = options.get("max_output_bytes", MAX_OUTPUT_BYTES)
         collected = Collected(options.get("output", OutputMode.MERGED), most=most)
         async with process:
-            await _fed(process, data, _collect(process, collected, on_output))
+            await fed(process, data, collect(process, collected, on_output))
             if process.detached:
                 raise StillRunning(process.id, collected.output)
             completed = collected.completed(process.id, await process.wait())
@@ -367,31 +362,3 @@ class AsyncAgent:
         )
         self._handles.add(process)
         return process
-
-
-async def _collect(process: AsyncProcess, collected: Collected, on_output: OutputCallback | None) -> None:
-    async with aclosing(process.output()) as chunks:
-        async for chunk in chunks:
-            collected.take(chunk)
-            if on_output is not None and inspect.isawaitable(said := on_output(chunk)):
-                await said
-
-
-async def _fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[object, object, None]) -> None:
-    """Collects the output, and feeds the process meanwhile: neither waits for the other."""
-    if data is None:
-        return await collecting
-    try:
-        async with asyncio.TaskGroup() as group:
-            feeding = group.create_task(_feed(process, data))
-            await collecting
-            feeding.cancel()
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-
-
-async def _feed(process: AsyncProcess, data: Bytes) -> None:
-    try:
-        await process.write(data, eof=True)
-    except InputClosed:
-        return  # it wants no more, as the left side of a pipeline is not told either

@@ -1,0 +1,43 @@
+"""What goes in and out of a command while it is run to its end."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+
+from guyline.client.completed import Collected
+from guyline.client.errors import InputClosed
+from guyline.client.process import AsyncProcess
+from guyline.client.values import Bytes, Chunk
+
+OutputCallback = Callable[[Chunk], object]
+"""Is called with each piece of output. If it gives an awaitable, that is awaited."""
+
+
+async def collect(process: AsyncProcess, collected: Collected, on_output: OutputCallback | None) -> None:
+    """Takes the output to its end, and tells of it as it comes."""
+    async with aclosing(process.output()) as chunks:
+        async for chunk in chunks:
+            collected.take(chunk)
+            if on_output is not None and inspect.isawaitable(said := on_output(chunk)):
+                await said
+
+
+async def fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[object, object, None]) -> None:
+    """Collects the output, and feeds the process meanwhile: neither waits for the other."""
+    if data is None:
+        return await collecting
+    try:
+        async with asyncio.TaskGroup() as group:
+            feeding = group.create_task(_feed(process, data))
+            await collecting
+            feeding.cancel()
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _feed(process: AsyncProcess, data: Bytes) -> None:
+    try:
+        await process.write(data, eof=True)
+    except InputClosed:
+        return  # it wants no more, as the left side of a pipeline is not told either
