@@ -1,6 +1,7 @@
 """The other calls: what is sent, what is made of the answer, and what is tried again."""
 
 from contextlib import aclosing
+from typing import Any
 
 import grpc
 import pytest
@@ -195,3 +196,34 @@ def test_all_that_is_promised_is_there() -> None:
     assert all(getattr(guyline.client, name) for name in guyline.client.__all__)
     with pytest.raises(AttributeError):
         guyline.client.no_such_name  # type: ignore[attr-defined]  # noqa: B018 - that is the point
+
+
+_GIVEN: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("run", {"timout": 0.5}),
+    ("open", {"check": True}),
+    ("start", {"input": b"x"}),
+)
+
+
+@pytest.mark.parametrize(("method", "given"), _GIVEN)
+async def test_an_option_that_a_start_does_not_have_is_refused(
+    scripted: ScriptedAgent, client: AsyncAgent, method: str, given: dict[str, Any]
+) -> None:
+    """A limit with a slip in its name would not hold, and nobody would be told."""
+    with pytest.raises(TypeError) as refused:
+        await getattr(client, method)(["make"], **given)
+
+    assert str(refused.value) == f"AsyncAgent.{method}() got an unexpected keyword argument '{next(iter(given))}'"
+    assert not scripted.calls
+
+
+@pytest.mark.parametrize("method", ["output", "lines"])
+async def test_a_range_that_output_does_not_have_is_refused(
+    scripted: ScriptedAgent, handle: AsyncProcess, method: str
+) -> None:
+    """Everything would come, where a part was asked for."""
+    with pytest.raises(TypeError) as refused:
+        await anext(getattr(handle, method)(offset=2))
+
+    assert str(refused.value) == f"AsyncProcess.{method}() got an unexpected keyword argument 'offset'"
+    assert not scripted.calls

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import pytest
 
@@ -183,6 +183,20 @@ def test_an_agent_that_is_forgotten_leaves_no_thread(shared_agent: RunningAgent)
     gc.collect()
 
     assert not _threads()
+
+
+def test_an_option_that_nobody_knows_is_refused_here_too(agent: Agent) -> None:
+    """As in the twins."""
+    given: dict[str, Any] = {"cwd": "/"}
+
+    for method in (agent.run, agent.open, agent.start):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'cwd'"):
+            method("true", **given)
+
+    process = agent.start("true")
+    for read in (process.output, process.lines):
+        with pytest.raises(TypeError, match=rf"{read.__name__}\(\) got an unexpected keyword argument 'cwd'"):
+            next(read(**given))
 
 
 def test_nobody_there_is_said_and_can_be_asked_again(shared_agent: RunningAgent, tmp_path: Path) -> None:

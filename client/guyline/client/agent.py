@@ -15,7 +15,7 @@ from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
 from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
 from guyline.client.following import FollowedList, FollowedOutput, Opened, follow
-from guyline.client.options import RunOptions, StartOptions
+from guyline.client.options import RunOptions, StartOptions, refuse_others
 from guyline.client.pacing import Pacing
 from guyline.client.process import AsyncProcess, cancel
 from guyline.client.requests import (
@@ -143,6 +143,7 @@ class AsyncAgent:
             StillRunning: ``detach_after`` is over.
             GuylineError: As ``open``.
         """
+        refuse_others(options, RunOptions, of="AsyncAgent.run")
         data = options.get("input")
         if data is not None:
             if options.get("terminal") is not None:
@@ -183,6 +184,7 @@ class AsyncAgent:
             AgentUnreachable: The agent did not come back in time; ``outcome`` says whether the command may run.
             StoreChanged: Another agent answers now; whether the command was started cannot be said.
         """
+        refuse_others(options, StartOptions, of="AsyncAgent.open")
         return await self._open(command, options, detach_after=detach_after, next_input=None)
 
     async def _open(
@@ -218,6 +220,7 @@ class AsyncAgent:
         Raises:
             GuylineError: As ``open``.
         """
+        refuse_others(options, StartOptions, of="AsyncAgent.start")
         request = to_start_request(command, options, when_full=WhenFull.DROP_OLDEST)
         response = await self._connection.ask(lambda line: line.processes.Start, request, repeatable=True)
         pacing = Pacing(is_wanted=WhenFull(request.when_full) is WhenFull.PAUSE)

@@ -128,3 +128,15 @@ class OutputRange(TypedDict, total=False):
     """Begin with what was printed then, by the agent's clock, to the second. One without a time zone is local."""
     snapshot: bool
     """End once everything printed by now has come."""
+
+
+def refuse_others(options: Mapping[str, object], known: type, *, of: str) -> None:
+    """Refuses keyword arguments that ``known``, a TypedDict, does not have. Python leaves that to type checkers, and a
+    limit with a slip in its name would not hold.
+
+    Raises:
+        TypeError: There is one; worded as of any other method.
+    """
+    for name in options:
+        if name not in known.__annotations__:
+            raise TypeError(f"{of}() got an unexpected keyword argument {name!r}")

@@ -16,7 +16,7 @@ from guyline.client.enums import OutputStyle, OutputWait, ProcessState, SignalSc
 from guyline.client.errors import AgentUnreachable, Defect
 from guyline.client.following import FollowedOutput, Opened, OutputMessage, follow
 from guyline.client.lines import LINE_BYTES, LineSplitter
-from guyline.client.options import OutputRange
+from guyline.client.options import OutputRange, refuse_others
 from guyline.client.pacing import Pacing
 from guyline.client.requests import to_attach_request, to_cancel_request, to_signal_request, written_down
 from guyline.client.values import Bytes, Canceled, Chunk, Exit, Key, Line, ProcessInfo, Signalled
@@ -100,6 +100,7 @@ class AsyncProcess:
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: The process is not known any more.
         """
+        refuse_others(where, OutputRange, of="AsyncProcess.output")
         snapshot = where.get("snapshot", False)
         plain = not (snapshot or times) and all(value is None for key, value in where.items() if key != "snapshot")
         opened = self._take_opened() if plain else None
@@ -123,6 +124,7 @@ class AsyncProcess:
         Raises:
             GuylineError: As ``output``.
         """
+        refuse_others(where, OutputRange, of="AsyncProcess.lines")
         splitter = LineSplitter(max_line_bytes=max_line_bytes)
         async with aclosing(self.output(**where)) as chunks:
             async for chunk in chunks:

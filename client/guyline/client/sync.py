@@ -12,7 +12,7 @@ from guyline.client.blocking import Facade, blocking, blocking_to, streaming
 from guyline.client.completed import Completed
 from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.loop_thread import Errands, LoopThread
-from guyline.client.options import OutputRange, RunOptions
+from guyline.client.options import OutputRange, RunOptions, refuse_others
 from guyline.client.process import AsyncProcess
 from guyline.client.values import Bytes, Chunk, Line, ProcessInfo
 
@@ -63,6 +63,7 @@ class Process(Facade[AsyncProcess]):
 
     def lines(self, *, max_line_bytes: int = LINE_BYTES, **where: Unpack[OutputRange]) -> Generator[Line, None, None]:
         """The output as lines of text: as ``AsyncProcess.lines``."""
+        refuse_others(where, OutputRange, of="Process.lines")
         # Cut here: to ask the other thread for each line would make most of the work.
         splitter = LineSplitter(max_line_bytes=max_line_bytes)
         with closing(self.output(**where)) as chunks:
