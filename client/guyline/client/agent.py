@@ -10,6 +10,7 @@ from weakref import WeakSet
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.address import UnixAddress, default_address, to_address
+from guyline.client.canceling import cancel
 from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed, Completed, StillRunning
 from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
@@ -17,7 +18,7 @@ from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
 from guyline.client.following import FollowedList, FollowedOutput, Opened, follow
 from guyline.client.options import RunOptions, StartOptions, refuse_others
 from guyline.client.pacing import Pacing
-from guyline.client.process import AsyncProcess, cancel
+from guyline.client.process import AsyncProcess
 from guyline.client.requests import (
     invalid,
     to_attach_request,

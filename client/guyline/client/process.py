@@ -3,24 +3,24 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
-from dataclasses import replace
 from signal import SIGKILL, SIGTERM
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client.canceling import cancel
 from guyline.client.completed import StillRunning
 from guyline.client.connection import ANSWER_WITHIN, Connection
-from guyline.client.enums import OutputStyle, OutputWait, ProcessState, SignalScope
+from guyline.client.enums import OutputStyle, OutputWait, SignalScope
 from guyline.client.errors import AgentUnreachable, Defect
 from guyline.client.following import FollowedOutput, Opened, OutputMessage, follow
 from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.options import OutputRange, refuse_others
 from guyline.client.pacing import Pacing
-from guyline.client.requests import to_attach_request, to_cancel_request, to_signal_request, written_down
-from guyline.client.values import Bytes, Canceled, Chunk, Exit, Key, Line, ProcessInfo, Signalled
-from guyline.client.wire import Update, to_canceled, to_signalled, to_update
+from guyline.client.requests import to_attach_request, to_signal_request, written_down
+from guyline.client.values import Bytes, Canceled, Chunk, Exit, Line, ProcessInfo, Signalled
+from guyline.client.wire import Update, to_signalled, to_update
 from guyline.client.writing import Data, Writer
 
 if TYPE_CHECKING:
@@ -360,25 +360,8 @@ class AsyncProcess:
         async with aclosing(messages):
             async for message in messages:
                 update = to_update(message)
-                self.info = _updated(self.info, update)
+                self.info = update.of(self.info)
                 self.detached = update.detached
                 if self.info.exit is not None:
                     self._pacing.end()
                 yield update
-
-
-def _updated(info: ProcessInfo, update: Update) -> ProcessInfo:
-    info = update.info or info
-    if update.exit is None or info.exit is not None:
-        return info
-    state = ProcessState.UNKNOWN if update.exit.unknown is not None else ProcessState.EXITED
-    return replace(info, exit=update.exit, state=state)
-
-
-async def cancel(connection: Connection, target: str | Key, *, grace: float | None, wait: float | None) -> Canceled:
-    """Ends what is named, or forbids it. Repeating that does no harm."""
-    request = to_cancel_request(target, grace=grace, wait=wait)
-    response = await connection.ask(
-        lambda line: line.processes.Cancel, request, repeatable=True, answer_within=ANSWER_WITHIN + (wait or 0.0)
-    )
-    return to_canceled(response)

@@ -1,7 +1,7 @@
 """Between the wire's messages and plain values. The only module besides its neighbours that sees generated code."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from google.protobuf.duration_pb2 import Duration
@@ -55,6 +55,14 @@ class Update:
     exit: Exit | None
     detached: bool
     """Whether the call ends here because it was to last no longer."""
+
+    def of(self, before: ProcessInfo) -> ProcessInfo:
+        """The process after it."""
+        info = self.info or before
+        if self.exit is None or info.exit is not None:
+            return info
+        state = ProcessState.UNKNOWN if self.exit.unknown is not None else ProcessState.EXITED
+        return replace(info, exit=self.exit, state=state)
 
 
 def to_update(message: pb.RunResponse | pb.AttachResponse) -> Update:
