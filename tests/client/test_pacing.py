@@ -1,15 +1,16 @@
 """Which stream of a handle the process waits for, if it is slow."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import AsyncAgent, WhenFull
+from guyline.client import AsyncAgent, Exited, Met, View, WhenFull
 from guyline.client.process import AsyncProcess
 from tests.client.scripted import Context, Play, ScriptedAgent, as_run, began, breaks, ended, gives, printed, process
 from tests.support.agent import RunningAgent
@@ -137,3 +138,27 @@ async def test_looking_and_waiting_take_no_pace_from_a_reader(scripted: Scripted
     await asyncio.wait({reader})
     assert looked == [b"x"]
     assert [call.paces for call in scripted.calls[1:]] == [False, False]
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda handle: handle.wait_for(Exited(), timeout=DEADLINE),
+        lambda handle: handle.view(wait=DEADLINE),
+    ],
+    ids=["wait_for", "view"],
+)
+async def test_who_waits_without_reading_holds_no_process_up(
+    shared_agent: RunningAgent, wait: Callable[[AsyncProcess], Awaitable[Met | View]]
+) -> None:
+    """A handle just opened has a stream that nobody reads: the process stood still, and the wait never ended."""
+    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
+        handle = await agent.open(f"head -c {MUCH} /dev/zero", kept_bytes=1 << 20)
+
+        waited = await wait(handle)
+        chunks = [chunk async for chunk in handle.output()]
+
+    assert waited.process.exit is not None
+    assert chunks[0].offset == 0
+    gaps = sum(chunk.gap.stop - chunk.gap.start for chunk in chunks if chunk.gap)
+    assert sum(len(chunk.data) for chunk in chunks) + gaps == MUCH

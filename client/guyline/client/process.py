@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, nullcontext, suppress
 from signal import SIGKILL, SIGTERM
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -13,7 +13,7 @@ from guyline.client.canceling import cancel
 from guyline.client.completed import StillRunning
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.enums import OutputStyle, OutputWait, SignalScope
-from guyline.client.errors import AgentUnreachable, Defect
+from guyline.client.errors import AgentUnreachable, Defect, GuylineError
 from guyline.client.following import FollowedOutput, Opened, OutputMessage, follow
 from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.options import OutputRange, refuse_others
@@ -189,7 +189,8 @@ class AsyncProcess:
     async def wait_for(self, *conditions: "Condition", timeout: float | None = None) -> "Met":
         """Waits until one of several things holds: ``Exited``, ``Printed``, ``PortOpen``, ``FileExists``.
 
-        What holds already is told at once; of several, the one that stands first. Cancelling is safe.
+        What holds already is told at once; of several, the one that stands first. Cancelling is safe. A process that
+        waits for slow readers does not wait meanwhile, unless somebody reads.
 
         Args:
             *conditions: 1 to 16.
@@ -202,7 +203,8 @@ class AsyncProcess:
         """
         from guyline.client import waiting  # noqa: PLC0415 - only waits need it, and every start-up would pay for it
 
-        met = await waiting.wait_for(self._connection, self.id, conditions, timeout=timeout)
+        async with waiting.beside(self._go_on(timeout)):
+            met = await waiting.wait_for(self._connection, self.id, conditions, timeout=timeout)
         self.info = met.process
         return met
 
@@ -225,7 +227,8 @@ class AsyncProcess:
             cursor: Show what was printed since: of an earlier view, or of a match.
             from_offset: Show what was printed from here on. A cursor goes before it.
             style: Whether as printed, or made plain.
-            wait: Seconds to wait at most for what ``wait_for`` says. That they are over is no error.
+            wait: Seconds to wait at most for what ``wait_for`` says, as ``wait_for`` does. That they are over is no
+                error.
             wait_for: The end, or anything new.
             max_bytes: How long the view may be: 1 KiB to 1 MiB. Zero: 32 KiB.
             max_line_bytes: Longer lines are cut: 64 to 65,536 bytes. Zero: 2,048.
@@ -247,7 +250,8 @@ class AsyncProcess:
                 max_bytes=max_bytes,
                 max_line_bytes=max_line_bytes,
             )
-        seen = await waiting.view(self._connection, request, wait=wait)
+        async with waiting.beside(self._go_on(wait or 0.0)):
+            seen = await waiting.view(self._connection, request, wait=wait)
         self.info = seen.process
         return seen
 
@@ -346,6 +350,18 @@ class AsyncProcess:
         """
         request = pb.ProcessServiceRemoveRequest(process_id=self.id)
         await self._connection.ask(lambda line: line.processes.Remove, request, repeatable=False)
+
+    async def _go_on(self, seconds: float | None) -> None:
+        """Has the process go on while somebody waits for so long. Else it would stand still once it had printed what
+        is kept: for a stream that nobody has taken over yet, or for none.
+        """
+        if seconds == 0 or not self._pacing.is_wanted or self.info.exit is not None:
+            return
+        followed, messages = self._attached(tail_bytes=0)
+        with self._pacing.among(followed, reads=False), suppress(GuylineError):  # it is told to the wait itself
+            async with aclosing(self._updates(messages)) as updates:
+                async for _ in updates:
+                    pass
 
     def _take_opened(self) -> _Stream | None:
         opened, self._opened = self._opened, None
