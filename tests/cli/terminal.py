@@ -10,7 +10,6 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from tests.cli.command import GUYLINE
 from tests.support.agent import RunningAgent
@@ -51,6 +50,11 @@ class Terminal:
         """Whether keys reach the command as they are."""
         return not termios.tcgetattr(self._master)[3] & termios.ICANON
 
+    @property
+    def foreground(self) -> int:
+        """The process group whose the keyboard is."""
+        return os.tcgetpgrp(self._master)
+
     def close(self) -> None:
         """As if the window had been closed."""
         master, self._master = self._master, -1
@@ -90,9 +94,3 @@ def terminal(
         screen.close()
         child.kill()
         child.wait()
-
-
-def wait_stopped(pid: int) -> None:
-    """Returns once the process is stopped."""
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        os.sched_yield()

@@ -15,7 +15,7 @@ from guyline.cli.console import Screen
 from guyline.cli.keys import DetachKeys, to_keys
 from guyline.client import AsyncAgent, InputMode
 from tests.cli.command import GUYLINE, Command
-from tests.cli.terminal import Terminal, terminal, wait_stopped
+from tests.cli.terminal import Terminal, terminal
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
@@ -204,19 +204,33 @@ def test_the_terminal_is_restored_when_a_signal_ends_the_command(
 
 def test_a_stopped_command_gives_the_terminal_back_for_as_long(shared_agent: RunningAgent) -> None:
     """`kill -TSTP`, then `fg`."""
+    inner = "echo on; read line; echo got $line"
+    shell = f"set -m; $GUYLINE exec -t -c '{inner}'; echo stopped; read line; fg; echo over $?"
+    with terminal(shared_agent, shell=shell) as screen:
+        screen.until(b"on\r\n")
+        os.kill(screen.foreground, signal.SIGTSTP)
+        screen.until(b"stopped\r\n")
+        was_raw = screen.is_raw
+        screen.type(b"\n")
+        screen.until(b"exec -t")  # as the shell says which it is that goes on
+        screen.type(b"again\r")
+        screen.until(b"got again")
+        screen.until(b"over 0")
+
+        assert (was_raw, screen.code()) == (False, 0)
+
+
+def test_a_session_is_not_stopped_where_nobody_could_have_it_go_on(shared_agent: RunningAgent) -> None:
+    """As by `ssh -t host guyline exec -t`, where it leads its session: the terminal would be lost."""
     with terminal(shared_agent, "exec", "-t", *PROMPT) as screen:
         screen.until(b"ready> ")
-        guyline = screen.child.pid
-        os.kill(guyline, signal.SIGTSTP)
-        wait_stopped(guyline)
-        was_raw = screen.is_raw
-        os.kill(guyline, signal.SIGCONT)
-        screen.type(b"echo back a''gain\r")
-        screen.until(b"back again")
+        os.kill(screen.child.pid, signal.SIGTSTP)
+        screen.type(b"echo still h''ere\r")
+        screen.until(b"still here")
         is_raw = screen.is_raw
         screen.type(b"exit\r")
 
-        assert (was_raw, is_raw, screen.code()) == (False, True, 0)
+        assert (is_raw, screen.code()) == (True, 0)
 
 
 async def test_a_session_goes_on_over_the_worker_s_death(agent: RunningAgent) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from guyline.cli.inherited import heeded
 from guyline.cli.sink import STDERR, STDOUT
+from guyline.cli.stop import stop
 
 STDIN = 0
 
@@ -77,7 +78,8 @@ class Console:
 
     def _stop(self) -> None:
         self.restore()
-        os.kill(os.getpid(), signal.SIGSTOP)
+        stop(self._stop)
+        self._go_on()  # without a SIGCONT, if it was not stopped
 
     def _go_on(self) -> None:
         if self._before is not None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import threading
 from argparse import Namespace
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from guyline.cli.dial import agent_of
 from guyline.cli.inherited import heeded
 from guyline.cli.say import say_json
+from guyline.cli.stop import stop
 from guyline.cli.table import Screen, is_drawn, show
 from guyline.cli.text import shortened, to_age, to_command, to_json, to_length, to_size
 from guyline.client.agent import AsyncAgent
@@ -95,10 +95,7 @@ async def _go_on(agent: AsyncAgent, options: Namespace) -> None:
 
 
 async def _stop_when_told(screen: Screen, drawing: asyncio.Lock) -> None:
-    """Lets Ctrl-Z stop this command. The terminal is as it was for as long as that lasts.
-
-    By SIGTSTP, which the kernel heeds only where a shell can have it go on.
-    """
+    """Lets Ctrl-Z stop this command. The terminal is as it was for as long as that lasts."""
     if not heeded((signal.SIGTSTP,)):
         return
     loop, told = asyncio.get_running_loop(), asyncio.Event()
@@ -108,10 +105,8 @@ async def _stop_when_told(screen: Screen, drawing: asyncio.Lock) -> None:
             await told.wait()
             async with drawing:
                 await asyncio.to_thread(screen.give_back)
-                loop.remove_signal_handler(signal.SIGTSTP)
-                signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)  # no other thread
+                stop(told.set)
                 told.clear()
-                loop.add_signal_handler(signal.SIGTSTP, told.set)  # here it goes on
                 await asyncio.to_thread(screen.take)
     finally:
         loop.remove_signal_handler(signal.SIGTSTP)
