@@ -25,6 +25,15 @@ async def test_an_empty_value_is_never_none(option: str) -> None:
     assert f"{option}: it is empty; give a value, or leave the option out" in result.err
 
 
+async def test_an_empty_cursor_is_never_the_beginning() -> None:
+    """A script that has lost its cursor would take everything for new."""
+    for arguments in (["--since-cursor", ""], ["--since-cursor="]):
+        result = await Command(NO_AGENT)("view", *arguments, "some-process")
+
+        assert result.code == 2
+        assert "--since-cursor: it is empty; give a value" in result.err
+
+
 @pytest.mark.parametrize(
     ("before", "signalled"),
     [(["-9"], 9), (["-2"], 2), (["-15", "--wait", "30s"], 15), (["-s", "9"], 9), ([], 15)],

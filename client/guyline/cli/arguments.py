@@ -17,7 +17,7 @@ from guyline.cli.arguments_process import (
     add_wait,
 )
 from guyline.cli.arguments_start import add_agent, add_exec, add_up
-from guyline.cli.value import to_file, to_text
+from guyline.cli.value import to_given, to_text
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -107,8 +107,8 @@ def _everywhere() -> _Parser:
         "--chat", metavar="ID", type=to_text, help="act for this chat: see and start only what is its own"
     )
     group.add_argument("--json", action="store_true", help="answer in JSON; streams give a line for each event")
-    group.add_argument("--token-file", metavar="FILE", type=to_file, help="holds the token that an agent on tcp wants")
-    group.add_argument("--ca-file", metavar="FILE", type=to_file, help="certificates that vouch for an agent on tcp")
+    group.add_argument("--token-file", metavar="FILE", type=to_given, help="holds the token that an agent on tcp wants")
+    group.add_argument("--ca-file", metavar="FILE", type=to_given, help="certificates that vouch for an agent on tcp")
     group.add_argument("--insecure", action="store_true", help="no TLS, to an agent on tcp on this machine")
     return parser
 

@@ -48,8 +48,8 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def to_file(text: str) -> str:
-    """The name of a file here."""
+def to_given(text: str) -> str:
+    """Any text but an empty one, such as the name of a file here."""
     if not text:
         raise ArgumentTypeError("it is empty; give a value, or leave the option out (is a variable not set?)")
     return text
@@ -57,7 +57,7 @@ def to_file(text: str) -> str:
 
 def to_text(text: str) -> str:
     """A name or a place. An empty one is mostly a variable that is not set, and never means that there is none."""
-    return to_unicode(to_file(text))
+    return to_unicode(to_given(text))
 
 
 def to_process(text: str) -> str:
@@ -254,6 +254,6 @@ def to_cursor(text: str) -> bytes:
     import base64
 
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(to_given(text), validate=True)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no cursor; `guyline view --json` gives one") from None
