@@ -56,6 +56,41 @@ async def test_up_says_that_an_agent_is_up_already(guyline: Command, shared_agen
     assert f"pid {shared_agent.keeper_pid}" in result.out
 
 
+async def test_up_says_in_json_who_is_up() -> None:
+    """A program that starts an agent wants to know where it is, and which process to end."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        guyline = Command(f"unix:{folder}/agent.sock")
+        guyline.environment |= {"XDG_STATE_HOME": folder}
+        async with guyline.running("up", "--json") as child:
+            assert child.stdout is not None
+            line = await asyncio.wait_for(child.stdout.readline(), 2 * DEADLINE)
+            again = await guyline("up", "--json")
+            info = json.loads((await guyline("info", "--json")).out)
+            child.send_signal(signal.SIGINT)
+            rest, _ = await asyncio.wait_for(child.communicate(), 2 * DEADLINE)
+
+    started, present = json.loads(line), json.loads(again.out)
+    assert started["keeper_pid"] == info["keeper_pid"]
+    assert started == {"address": f"unix:{folder}/agent.sock", "started": True} | {key: started[key] for key in info}
+    assert (present["started"], present["store_id"]) == (False, info["store_id"])
+    assert (rest, child.returncode, again.code) == (b"", 0, 0)
+
+
+async def test_up_says_in_json_why_no_agent_starts(shared_agent: RunningAgent) -> None:
+    """The agent itself says it, in prose; a program that asked for JSON reads none."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        guyline = Command(f"unix:{folder}/agent.sock")
+        guyline.environment |= {"GUYLINE_AGENT_STATE_DIR": str(shared_agent.process.state_dir)}
+        result = await guyline("up", "--json")
+        elsewhere = await guyline("--address", "tcp://localhost:1", "up", "--json")
+
+    error = json.loads(result.err)["error"]
+    assert (result.code, result.out) == (1, "")
+    assert f"an agent (pid {shared_agent.keeper_pid}) already runs there" in error["message"]
+    assert error["facts"] == {"address": f"unix:{folder}/agent.sock", "exit_code": "1"}
+    assert json.loads(elsewhere.err)["error"]["reason"] == "INVALID_INPUT"
+
+
 async def test_modules_where_it_is_started_are_none_of_its_own() -> None:
     """Somebody's json.py beside the project must not become a part of the agent, nor break it."""
     with tempfile.TemporaryDirectory(prefix="gl-") as folder:
