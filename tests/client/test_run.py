@@ -127,6 +127,7 @@ async def test_a_process_can_be_waited_for_after_it_was_left(scripted: ScriptedA
 
     assert handle.detached
     assert (await handle.wait()).code == 4
+    assert handle.detached, "it says how the output ended"
 
 
 async def test_every_option_reaches_the_agent(scripted: ScriptedAgent, client: AsyncAgent) -> None:

@@ -109,6 +109,7 @@ class AsyncProcess:
         with may_pace:
             async with aclosing(self._updates(messages)) as updates:
                 async for update in updates:
+                    self.detached = update.detached
                     for chunk in update.chunks:
                         yield chunk
 
@@ -377,7 +378,6 @@ class AsyncProcess:
             async for message in messages:
                 update = to_update(message)
                 self.info = update.of(self.info)
-                self.detached = update.detached
                 if self.info.exit is not None:
                     self._pacing.end()
                 yield update
