@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from guyline.client import (
+    Agent,
     AsyncAgent,
     AsyncProcess,
     CommandNotRunnable,
@@ -252,3 +254,25 @@ def test_what_is_empty_is_refused_and_never_taken_for_none(argument: str) -> Non
         AsyncAgent(**given)
 
     assert refused.value.violations[0].field == argument
+
+
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [
+        ("address", 5),
+        ("address", Path("/run/agent.sock")),
+        ("chat_id", 5),
+        ("token_file", 5),
+        ("ca_file", b"/ca.pem"),
+        ("patience", "60"),
+        ("connect_timeout", math.nan),
+        ("keepalive", None),
+    ],
+)
+def test_what_is_of_a_wrong_type_is_named(argument: str, given: Any) -> None:
+    """Whoever has no type checker learns which argument it was, and what it should be."""
+    for kind in (AsyncAgent, Agent):
+        with pytest.raises(InvalidInput, match=f"^{argument}: .* expected$") as refused:
+            kind(**{"address": "tcp://localhost:1"} | {argument: given})
+
+        assert refused.value.violations[0].field == argument

@@ -1,5 +1,7 @@
 """The other calls: what is sent, what is made of the answer, and what is tried again."""
 
+import math
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -13,6 +15,8 @@ from guyline.client import (
     AsyncAgent,
     AsyncProcess,
     Ended,
+    Exited,
+    InvalidInput,
     Key,
     NoTerminal,
     ProcessRunning,
@@ -226,4 +230,36 @@ async def test_a_range_that_output_does_not_have_is_refused(
         await anext(getattr(handle, method)(offset=2))
 
     assert str(refused.value) == f"AsyncProcess.{method}() got an unexpected keyword argument 'offset'"
+    assert not scripted.calls
+
+
+async def test_a_run_is_not_begun_with_what_it_cannot_go_through_with(
+    scripted: ScriptedAgent, client: AsyncAgent
+) -> None:
+    """The command would run, and nobody would get what it did."""
+    for argument, given in (("input", 5), ("input", "text"), ("max_output_bytes", "5")):
+        options: dict[str, Any] = {argument: given}
+        with pytest.raises(InvalidInput, match=f"^{argument}: .* expected$"):
+            await client.run(["cat"], **options)
+
+    assert not scripted.calls
+
+
+async def test_what_a_handle_cannot_take_is_refused(scripted: ScriptedAgent, handle: AsyncProcess) -> None:
+    """NaN would wait for ever or not at all; the rest would be an error of a line inside."""
+    calls: tuple[tuple[str, Callable[..., Awaitable[object]], Any], ...] = (
+        ("timeout", handle.wait, math.nan),
+        ("timeout", handle.wait, "5"),
+        ("timeout", lambda given: handle.wait_for(Exited(), timeout=given), math.nan),
+        ("wait", lambda given: handle.view(wait=given), math.nan),
+        ("conditions", handle.wait_for, 5),
+        ("conditions", handle.wait_for, Exited),
+        ("data", handle.write, None),
+        ("data", handle.write, "text"),
+        ("max_line_bytes", lambda given: anext(handle.lines(max_line_bytes=given)), "64"),
+    )
+    for argument, call, given in calls:
+        with pytest.raises(InvalidInput, match=f"^{argument}: "):
+            await call(given)
+
     assert not scripted.calls

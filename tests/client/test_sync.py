@@ -199,6 +199,15 @@ def test_an_option_that_nobody_knows_is_refused_here_too(agent: Agent) -> None:
             next(read(**given))
 
 
+def test_what_cannot_be_written_is_refused_here_too(agent: Agent) -> None:
+    """As in the twin, not with an error of a line inside."""
+    nothing: Any = None
+    with agent.open(["cat"], stdin=InputMode.PIPE) as process:
+        with pytest.raises(InvalidInput, match=r"^data: is None, where bytes"):
+            process.write(nothing)
+        process.cancel()
+
+
 def test_nobody_there_is_said_and_can_be_asked_again(shared_agent: RunningAgent, tmp_path: Path) -> None:
     """No thread is left of an attempt that failed."""
     with pytest.raises(InvalidInput):

@@ -57,7 +57,7 @@ async def test_the_token_goes_to_an_agent_that_is_vouched_for(identity: tuple[by
     """The content of the file, without the line's end."""
     key, certificate, ca_file, token_file = identity
     async with scripted_agent_on_tcp(_HOST, _credentials(key, certificate)) as scripted:
-        async with AsyncAgent(scripted.address, ca_file=ca_file, token_file=token_file) as agent:
+        async with AsyncAgent(scripted.address, ca_file=str(ca_file), token_file=str(token_file)) as agent:
             await agent.info()
 
         assert [each["authorization"] for each in scripted.greetings] == ["Bearer 0123456789abcdef"] * 2

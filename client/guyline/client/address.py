@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from guyline.client.argument import check_text
 from guyline.client.errors import AgentUnreachable, InvalidInput, Outcome, SocketNotTrusted, Violation
 
 ADDRESS_VARIABLE = "GUYLINE_AGENT_ADDRESS"
@@ -85,6 +86,7 @@ def to_address(text: str) -> Address:
     Raises:
         InvalidInput: It is neither.
     """
+    check_text("address", text)
     if text.startswith("unix:") and text != "unix:":
         return UnixAddress(Path(text.removeprefix("unix:")).absolute())
     host, _, port = text.removeprefix("tcp://").rpartition(":")

@@ -1,8 +1,8 @@
 """An agent, as a Python object."""
 
+import os
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 from weakref import WeakSet
@@ -10,6 +10,7 @@ from weakref import WeakSet
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.address import UnixAddress, default_address, to_address
+from guyline.client.argument import check_bytes, check_data, check_seconds, check_text
 from guyline.client.canceling import cancel
 from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed, Completed, StillRunning
 from guyline.client.connection import Connection
@@ -70,16 +71,20 @@ class AsyncAgent:
         address: str | None = None,
         *,
         chat_id: str | None = None,
-        token_file: Path | None = None,
-        ca_file: Path | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         patience: float = 60.0,
         connect_timeout: float = 1.0,
         keepalive: float = 15.0,
         on_absence: Callable[[bool], None] | None = None,
     ) -> None:
-        if chat_id is not None and not (chat_id and chat_id.isascii() and chat_id.isprintable()):
-            raise invalid("chat_id", "is empty, or no printable ASCII; give None to name no chat")
+        for argument, given in (("patience", patience), ("connect_timeout", connect_timeout), ("keepalive", keepalive)):
+            check_seconds(argument, given)
+        if chat_id is not None:
+            check_text("chat_id", chat_id)
+            if not (chat_id and chat_id.isascii() and chat_id.isprintable()):
+                raise invalid("chat_id", "is empty, or no printable ASCII; give None to name no chat")
         if not _SHORTEST_KEEPALIVE <= keepalive <= _LONGEST_KEEPALIVE:
             raise invalid("keepalive", f"is {keepalive} s, not {_SHORTEST_KEEPALIVE} to {_LONGEST_KEEPALIVE}")
         where = to_address(default_address() if address is None else address)
@@ -150,11 +155,13 @@ class AsyncAgent:
             if options.get("terminal") is not None:
                 description = "a terminal has no end; use `open` and `write`"
                 raise invalid("input", description)
+            check_data("input", data)
             options.setdefault("stdin", InputMode.PIPE)
+        most = options.get("max_output_bytes", MAX_OUTPUT_BYTES)
+        check_bytes("max_output_bytes", most)
         # What a start that is repeated with its key has been given before is passed over.
         next_input = None if data is None else 0
         process = await self._open(command, options, detach_after=options.get("detach_after"), next_input=next_input)
-        most = options.get("max_output_bytes", MAX_OUTPUT_BYTES)
         collected = Collected(options.get("output", OutputMode.MERGED), most=most)
         async with process:
             await fed(process, data, collect(process, collected, on_output))

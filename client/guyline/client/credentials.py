@@ -1,9 +1,11 @@
 """What it takes to be let in: a token, and whom to believe that the agent is the agent."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from guyline.client.address import Address, UnixAddress
+from guyline.client.argument import to_path
 from guyline.client.errors import InvalidInput, Violation
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -41,20 +43,24 @@ class Credentials:
         )
 
 
-def to_credentials(address: Address, *, token_file: Path | None, ca_file: Path | None, insecure: bool) -> Credentials:
+def to_credentials(
+    address: Address,
+    *,
+    token_file: str | os.PathLike[str] | None,
+    ca_file: str | os.PathLike[str] | None,
+    insecure: bool,
+) -> Credentials:
     """What fits the address: a Unix socket needs nothing, TCP is TLS unless it cannot leave the machine.
 
     Raises:
         InvalidInput: ``insecure`` for an address that is not on this machine, or a file without a name.
     """
-    for argument, file in (("token_file", token_file), ("ca_file", ca_file)):
-        if file is not None and not Path(file).name:
-            raise _wrong(argument, "is empty; give None to have none")
+    token, authorities = to_path("token_file", token_file), to_path("ca_file", ca_file)
     if isinstance(address, UnixAddress):
-        return Credentials(token_file=token_file)
+        return Credentials(token_file=token)
     if insecure and address.host not in _LOOPBACK:
         raise _wrong("insecure", f"{address} is not on this machine, and everybody on the way could read along")
-    return Credentials(tls=not insecure, token_file=token_file, ca_file=ca_file)
+    return Credentials(tls=not insecure, token_file=token, ca_file=authorities)
 
 
 def _content(path: Path, argument: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client.argument import check_timeout
 from guyline.client.canceling import cancel
 from guyline.client.completed import StillRunning
 from guyline.client.connection import ANSWER_WITHIN, Connection
@@ -147,6 +148,7 @@ class AsyncProcess:
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: The process is not known any more.
         """
+        check_timeout("timeout", timeout)
         if self.info.exit is not None:
             return self.info.exit
         is_told = asyncio.Event()

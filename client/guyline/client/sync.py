@@ -1,13 +1,14 @@
 """The same for programs without an event loop: ``Agent`` and ``Process`` wait for what their async twins do."""
 
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
 from guyline.client.agent import AsyncAgent
+from guyline.client.argument import check_data
 from guyline.client.blocking import Facade, blocking, blocking_to, streaming
 from guyline.client.completed import Completed
 from guyline.client.lines import LINE_BYTES, LineSplitter
@@ -76,6 +77,7 @@ class Process(Facade[AsyncProcess]):
         comes; other threads that write meanwhile come behind it.
         """
         self._thread.check_place()
+        check_data("data", data)
         with self._writing:
             # Asked for its pieces here: it may take its time over them, and use this agent.
             for piece in (data,) if isinstance(data, Bytes) else data:
@@ -110,8 +112,8 @@ class Agent(Facade[AsyncAgent]):
         address: str | None = None,
         *,
         chat_id: str | None = None,
-        token_file: Path | None = None,
-        ca_file: Path | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         patience: float = 60.0,
         connect_timeout: float = 1.0,

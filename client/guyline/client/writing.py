@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client.argument import check_data
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.errors import PASSING, InputConflict, InputFull, OutOfRange
 from guyline.client.patience import Outage
@@ -46,6 +47,7 @@ class Writer:
 
         Where the input is ``shared``, what others have written meanwhile is no error.
         """
+        check_data("data", data)
         async with self._turn:
             try:
                 async for segment in _segments(data):
