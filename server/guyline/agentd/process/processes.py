@@ -139,23 +139,29 @@ class Processes:
             max_ended=bounds.max_ended,
             clock=clock,
         )
-        self._assembler = Assembler(
-            keeper=keeper,
-            journals=journals,
-            input_room=InputRoom(bounds.input_quota_bytes),
-            input_bytes=bounds.input_bytes,
-            pause_patience=bounds.pause_patience,
-            metrics=metrics,
-            reach=reach,
+        self._assembler = self._new_assembler()
+        self._restorer = self._new_restorer(clock)
+
+    def _new_assembler(self) -> Assembler:
+        return Assembler(
+            keeper=self._keeper,
+            journals=self._journals,
+            input_room=InputRoom(self.bounds.input_quota_bytes),
+            input_bytes=self.bounds.input_bytes,
+            pause_patience=self.bounds.pause_patience,
+            metrics=self._metrics,
+            reach=self._reach,
             changed=self._on_change,
             grown=self._retention.make_room,
         )
-        self._restorer = Restorer(
-            keeper=keeper,
-            journals=journals,
-            keys=keys,
+
+    def _new_restorer(self, clock: Clock) -> Restorer:
+        return Restorer(
+            keeper=self._keeper,
+            journals=self._journals,
+            keys=self._keys,
             room=self._room,
-            ended_retention=bounds.ended_retention,
+            ended_retention=self.bounds.ended_retention,
             clock=clock,
             take_up=self._take_up,
             find=self.find,
