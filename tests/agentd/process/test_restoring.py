@@ -158,3 +158,30 @@ async def test_output_that_cannot_be_removed_holds_no_place(tmp_path: Path, monk
             world.sweep()
 
         assert (await world.start()).process_id in world.listed()
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_a_removal_that_a_worker_died_in_is_ended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_key: bool
+) -> None:
+    """It was told that the process is gone; its output, and what it must not show, would stay on the disk for good."""
+
+    class Died(BaseException):
+        pass
+
+    def dies(_process_id: str) -> None:
+        raise Died
+
+    async with simulated(tmp_path) as world:
+        process = await world.run(key=world.key() if has_key else None)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.processes.changes, "remove", dies)
+            with pytest.raises(Died):
+                world.processes.remove(process)
+        world.close()
+        world.open()
+        world.sweep()
+
+        assert world.listed() == set()
+        assert world.journals.names_on_disk() == set()
+        assert world.journals.kept_bytes == 0

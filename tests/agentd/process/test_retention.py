@@ -465,3 +465,52 @@ async def test_a_defect_before_anything_was_asked_of_the_keeper_does_not_spoil_t
 
     assert (await world.start(key=keys[0])).is_running
     assert await world.processes.canceling.end_start(keys[1], OWNER.chat_id, grace=0) is None
+
+
+async def test_a_clock_that_is_set_back_behind_a_key_starts_nothing_again(world: World) -> None:
+    """What was forgotten for room may be ahead of the clock then, and is no more known than before."""
+    world.close()
+    world.most = 10
+    world.open()
+    key = world.key()
+    await world.run(key=key)
+    for _ in range(30):
+        world.time.pass_by(1)
+        await world.run(key=world.key())
+    world.sweep()
+    world.time.pass_by(2 * HOUR)
+    world.sweep()
+    world.time.jump(key.created_at - 60 - world.time.wall)
+    world.sweep()
+
+    with pytest.raises(KeyExpired):
+        await world.start(key=key)
+    world.time.pass_by(1)
+    assert (await world.start(key=world.key())).is_running
+
+
+async def test_keys_that_are_forgotten_after_the_clock_was_set_back_start_nothing_again(world: World) -> None:
+    """The horizon is ahead then, and still some of what is made from now on is forgotten for room."""
+    world.close()
+    world.most = 10
+    world.open()
+    for _ in range(30):
+        world.time.pass_by(1)
+        await world.run(key=world.key())
+    world.sweep()
+    world.time.jump(-HOUR)
+    world.sweep()
+    keys = []
+    for _ in range(30):
+        world.time.pass_by(1)
+        keys.append(world.key())
+        await world.run(key=keys[-1])
+    world.sweep()
+    world.time.pass_by(2 * HOUR)
+    world.time.jump(-2 * HOUR)
+    world.sweep()
+
+    with pytest.raises(KeyExpired):
+        await world.start(key=keys[0])
+    world.time.pass_by(1)
+    assert (await world.start(key=world.key())).is_running

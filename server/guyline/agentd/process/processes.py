@@ -335,6 +335,8 @@ class Processes:
     def _let_go(self, process: Process) -> None:
         if process.is_listed:
             self._unlist(process)
+        if process.note.output_gone is None:  # also if an earlier worker came no further
+            self._retention.drop_output(process)
         is_needed = self._keys.are_to_know(process.origin) or process.note.ladder  # the next worker must go on with it
         if not is_needed:
             self._forget(process)
@@ -343,8 +345,6 @@ class Processes:
         process.is_listed = False
         process.change_note(removed=True)
         self.changes.remove(Listed.of(process))
-        if process.note.output_gone is None:
-            self._retention.drop_output(process)
 
     def _forget(self, process: Process) -> None:
         del self._processes[process.process_id]

@@ -71,7 +71,9 @@ class Retention:
         return self._clock.steady_at(max(process.exit.ended_at, process.output.journal.written_at))
 
     def _cut_the_largest(self, excess: int) -> bool:
-        largest = max(self._processes, key=lambda each: each.output.journal.kept_bytes).output.journal
+        if not (journals := [each.output.journal for each in self._processes]):
+            return False
+        largest = max(journals, key=lambda each: each.kept_bytes)
         before = largest.kept_bytes
         if not isinstance(largest, GoneJournal):
             largest.shrink(max(0, before - excess))

@@ -84,7 +84,7 @@ class Keys:
         self.retention = retention  # seconds
         self._most = most
         self._horizon = horizon
-        self._noticed_at = math.inf  # that the horizon is still to come
+        self._good_from = math.inf  # while the horizon is still to come: keys that are behind it are good from here on
         self._keep_horizon = keep_horizon
         self._clock = clock
         self._uses: dict[Scope, Use] = {}
@@ -103,7 +103,7 @@ class Keys:
         if use is None:
             age = self._clock.wall() - key.created_at
             ahead = 0.0 if len(self._uses) >= _CROWDED * self._most else AHEAD  # those cannot be crowded out
-            if not -ahead <= age <= self.retention or key.created_at <= self._reached_horizon():
+            if not -ahead <= age <= self.retention or self._is_behind_horizon(key.created_at):
                 raise KeyExpired(key.value, age, self.retention)
             return None
         if use.fingerprint and fingerprint is not None and use.fingerprint != fingerprint:
@@ -136,14 +136,17 @@ class Keys:
         Raises:
             OSError: The new horizon cannot be kept, so the old one counts.
         """
-        reached = self._reached_horizon()
+        now = self._look_at_clock()
         surplus = len(self._uses) - self._most
-        if surplus > 0:
-            ages = sorted(use.created_at for use in self._uses.values())
-            oldest_kept = ages[min(surplus + self._most // 10, len(ages) - 1)]
-            horizon = max(reached, min(oldest_kept, self._clock.wall()))
-            self._keep_horizon(horizon)
-            self._horizon = horizon
+        if surplus <= 0:
+            return
+        ages = sorted(use.created_at for use in self._uses.values())
+        reached = min(ages[min(surplus + self._most // 10, len(ages) - 1)], now)
+        if self._horizon > now:
+            self._good_from = max(self._good_from, reached)
+        elif reached > self._horizon:
+            self._keep_horizon(reached)
+            self._horizon = reached
 
     def expire_failures(self) -> list[str]:
         """Forgets the failed starts whose keys have expired; returns their ids. (Processes have their own time.)"""
@@ -157,17 +160,23 @@ class Keys:
         use = self.get(origin.chat_id, origin.key) if origin.key else None
         return use is not None and not self._has_expired(use)
 
-    def _reached_horizon(self) -> float:
-        """The horizon, but never one to come: it was moved while the clock was ahead, or the clock is behind now.
+    def _is_behind_horizon(self, created_at: float) -> bool:
+        """Whether a key is so old that it may have been forgotten."""
+        now = self._look_at_clock()
+        return created_at <= self._horizon and not self._good_from < created_at <= now
 
-        Then it lies where that was noticed, so that keys that are made from now on are good.
+    def _look_at_clock(self) -> float:
+        """Returns the time. A horizon that is still to come was moved before the clock was set back.
+
+        Then keys that are made from now on are good, or nobody could start anything until it is reached; those from
+        before, or ahead of the clock, are not.
         """
         now = self._clock.wall()
-        self._noticed_at = min(self._noticed_at, now) if self._horizon > now else math.inf
-        return min(self._horizon, self._noticed_at)
+        self._good_from = min(self._good_from, now) if self._horizon > now else math.inf
+        return now
 
     def _has_expired(self, use: Use) -> bool:
-        if use.created_at <= self._reached_horizon():
+        if self._is_behind_horizon(use.created_at):
             return True
         age = self._clock.wall() - use.created_at
         return age > self.retention + AHEAD and self._clock.steady() >= use.kept_until
