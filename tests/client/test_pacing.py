@@ -162,3 +162,55 @@ async def test_who_waits_without_reading_holds_no_process_up(
     assert chunks[0].offset == 0
     gaps = sum(chunk.gap.stop - chunk.gap.start for chunk in chunks if chunk.gap)
     assert sum(len(chunk.data) for chunk in chunks) + gaps == MUCH
+
+
+async def test_a_wait_takes_the_pacing_from_nobody_and_keeps_it_for_the_output(
+    scripted: ScriptedAgent, client: AsyncAgent
+) -> None:
+    """A stream of its own would take it from a reader elsewhere, and with it the process's patience would begin."""
+    never = asyncio.Event()
+    met = pb.ProcessServiceWaitResponse(process=process(), met=0)
+    scripted.plays(_lasts(began(), as_run(printed(b"x", offset=0)), until=never), gives(met), gives(met))
+    handle = await client.open(["make"], detach_after=60)
+
+    await handle.wait_for(Exited(), timeout=DEADLINE)
+    await handle.wait_for(Exited(), timeout=DEADLINE)
+    calls_of_waits = list(scripted.calls)
+    scripted.plays(gives(printed(b"x", offset=0), ended()))
+    again = await _all(handle)
+
+    assert [type(call) for call in calls_of_waits] == [pb.RunRequest] + [pb.ProcessServiceWaitRequest] * 2
+    assert again == b"x", "what the waits have dropped is read after all"
+    last = scripted.calls[-1]
+    assert (last.paces, last.cursor, last.detach_after.seconds) == (True, b"", 60)
+
+
+async def test_output_after_a_wait_that_dropped_nothing_comes_from_the_stream_that_is_there(
+    scripted: ScriptedAgent, client: AsyncAgent
+) -> None:
+    """A wait of no time drops nothing."""
+    scripted.plays(gives(began(), as_run(printed(b"x", offset=0)), as_run(ended())))
+    handle = await client.open(["make"])
+    scripted.plays(gives(pb.ProcessServiceWaitResponse(process=process(), met=0)))
+
+    await handle.wait_for(Exited(), timeout=0)
+
+    assert await _all(handle) == b"x"
+    assert [type(call) for call in scripted.calls] == [pb.RunRequest, pb.ProcessServiceWaitRequest]
+
+
+async def test_a_handle_that_is_closed_within_a_wait_leaves_nothing_behind(
+    scripted: ScriptedAgent, client: AsyncAgent
+) -> None:
+    """The stream is being read at that moment."""
+    never = asyncio.Event()
+    scripted.plays(_lasts(began(), until=never), _lasts(until=never))
+    handle = await client.open(["make"])
+    waiting = asyncio.create_task(handle.wait_for(Exited()))
+    await until(lambda: len(scripted.calls) > 1)
+
+    await handle.aclose()
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+    assert [task for task in asyncio.all_tasks() if "_drop" in repr(task)] == []

@@ -16,7 +16,8 @@ from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed,
 from guyline.client.connection import Connection
 from guyline.client.credentials import to_credentials
 from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
-from guyline.client.following import FollowedList, FollowedOutput, Opened, follow
+from guyline.client.following import FollowedList, FollowedOutput, follow
+from guyline.client.opened import Opened
 from guyline.client.options import RunOptions, StartOptions, refuse_others
 from guyline.client.pacing import Pacing
 from guyline.client.process import AsyncProcess

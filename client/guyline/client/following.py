@@ -4,7 +4,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, cast
 
 import grpc.aio
@@ -130,6 +129,13 @@ class FollowedOutput(Followed[OutputMessage]):
             hop=error.hop,
         )
 
+    def begun_anew(self) -> "FollowedOutput":
+        """The same from its beginning, after something of it was dropped that is wanted after all."""
+        opening = pb.AttachRequest(process_id=self._process_id)
+        if self._opening.HasField("detach_after"):
+            opening.detach_after.CopyFrom(self._opening.detach_after)
+        return FollowedOutput(opening, pacing=self._pacing, keepalive=self.keepalive)
+
     def _resumption(self) -> pb.AttachRequest:
         return pb.AttachRequest(
             process_id=self._process_id,
@@ -140,22 +146,6 @@ class FollowedOutput(Followed[OutputMessage]):
             times=self._opening.times,
             detach_after=self._opening.detach_after if self._opening.HasField("detach_after") else None,
         )
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A stream of output of which the first message has come."""
-
-    followed: FollowedOutput
-    first: OutputMessage
-    rest: AsyncGenerator[OutputMessage, None]
-
-    async def messages(self) -> AsyncGenerator[OutputMessage, None]:
-        """All of it, the first message as well."""
-        async with aclosing(self.rest):
-            yield self.first
-            async for message in self.rest:
-                yield message
 
 
 class FollowedList(Followed[pb.ProcessServiceWatchResponse]):

@@ -24,7 +24,7 @@ class Pacing:
     """
 
     def __init__(self, *, is_wanted: bool) -> None:
-        self.is_wanted = is_wanted
+        self._is_wanted = is_wanted
         self._readers: list[Stream] = []
         self._waiters: list[Stream] = []
         self._asked: Stream | None = None  # the last that did
@@ -46,7 +46,7 @@ class Pacing:
 
     def asks(self, stream: Stream) -> bool:
         """Whether the stream is to ask for it, in the call that it is about to make."""
-        if not self.is_wanted or stream is not self._first():
+        if not self._is_wanted or stream is not self._first():
             return False
         self.asked(stream)
         return True
@@ -57,12 +57,12 @@ class Pacing:
 
     def end(self) -> None:
         """The process has exited, and waits for nobody."""
-        self.is_wanted = False
+        self._is_wanted = False
 
     def _first(self) -> Stream | None:
         return next(iter(self._readers + self._waiters), None)
 
     def _settle(self) -> None:
         first = self._first()
-        if self.is_wanted and first is not None and first is not self._asked:
+        if self._is_wanted and first is not None and first is not self._asked:
             first.call_anew()

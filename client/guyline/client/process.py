@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from signal import SIGKILL, SIGTERM
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -14,9 +14,10 @@ from guyline.client.canceling import cancel
 from guyline.client.completed import StillRunning
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.enums import OutputStyle, OutputWait, SignalScope
-from guyline.client.errors import AgentUnreachable, Defect, GuylineError
-from guyline.client.following import FollowedOutput, Opened, OutputMessage, follow
+from guyline.client.errors import AgentUnreachable, Defect
+from guyline.client.following import FollowedOutput, OutputMessage, follow
 from guyline.client.lines import LINE_BYTES, LineSplitter
+from guyline.client.opened import Opened
 from guyline.client.options import OutputRange, refuse_others
 from guyline.client.pacing import Pacing
 from guyline.client.requests import to_attach_request, to_signal_request, written_down
@@ -84,7 +85,7 @@ class AsyncProcess:
         """Lets go of the stream that the handle holds. The process goes on."""
         opened, self._opened = self._opened, None
         if opened is not None:
-            await opened.rest.aclose()
+            await opened.aclose()
 
     async def output(self, *, times: bool = False, **where: Unpack[OutputRange]) -> AsyncGenerator[Chunk, None]:
         """What the process printed and prints, as it comes, until it has exited. A break of the connection is not seen.
@@ -104,7 +105,7 @@ class AsyncProcess:
         refuse_others(where, OutputRange, of="AsyncProcess.output")
         snapshot = where.get("snapshot", False)
         plain = not (snapshot or times) and all(value is None for key, value in where.items() if key != "snapshot")
-        opened = self._take_opened() if plain else None
+        opened = await self._take_opened() if plain else None
         followed, messages = opened or self._attached(times=times, **where)
         may_pace = nullcontext() if snapshot else self._pacing.among(followed, reads=True)
         with may_pace:
@@ -178,7 +179,7 @@ class AsyncProcess:
     async def _wait(self, is_told: asyncio.Event) -> Exit:
         """Sets ``is_told`` once the agent has said that it runs, when it was asked for that."""
         for _ in range(2):  # the opened stream may end before the process does, by its `detach_after`
-            opened = self._take_opened()
+            opened = await self._take_whole()
             followed, messages = opened or self._attached(tail_bytes=0)
             with self._pacing.among(followed, reads=False):
                 async with aclosing(self._updates(messages)) as updates:
@@ -193,7 +194,7 @@ class AsyncProcess:
         """Waits until one of several things holds: ``Exited``, ``Printed``, ``PortOpen``, ``FileExists``.
 
         What holds already is told at once; of several, the one that stands first. Cancelling is safe. A process that
-        waits for slow readers does not wait meanwhile, unless somebody reads.
+        waits for the stream of this handle, since nobody has read it yet, goes on meanwhile.
 
         Args:
             *conditions: 1 to 16.
@@ -206,7 +207,7 @@ class AsyncProcess:
         """
         from guyline.client import waiting  # noqa: PLC0415 - only waits need it, and every start-up would pay for it
 
-        async with waiting.beside(self._go_on(timeout)):
+        with self._going_on() if timeout != 0 else nullcontext():
             met = await waiting.wait_for(self._connection, self.id, conditions, timeout=timeout)
         self.info = met.process
         return met
@@ -253,7 +254,7 @@ class AsyncProcess:
                 max_bytes=max_bytes,
                 max_line_bytes=max_line_bytes,
             )
-        async with waiting.beside(self._go_on(wait or 0.0)):
+        with self._going_on() if wait else nullcontext():
             seen = await waiting.view(self._connection, request, wait=wait)
         self.info = seen.process
         return seen
@@ -354,21 +355,27 @@ class AsyncProcess:
         request = pb.ProcessServiceRemoveRequest(process_id=self.id)
         await self._connection.ask(lambda line: line.processes.Remove, request, repeatable=False)
 
-    async def _go_on(self, seconds: float | None) -> None:
-        """Has the process go on while somebody waits for so long. Else it would stand still once it had printed what
-        is kept: for a stream that nobody has taken over yet, or for none.
-        """
-        if seconds == 0 or not self._pacing.is_wanted or self.info.exit is not None:
-            return
-        followed, messages = self._attached(tail_bytes=0)
-        with self._pacing.among(followed, reads=False), suppress(GuylineError):  # it is told to the wait itself
-            async with aclosing(self._updates(messages)) as updates:
-                async for _ in updates:
-                    pass
+    def _going_on(self) -> AbstractContextManager[None]:
+        """For who waits for something of the process: else it would stand still once it had printed what is kept."""
+        return nullcontext() if self._opened is None else self._opened.flowing(self._updates)
 
-    def _take_opened(self) -> _Stream | None:
+    async def _take_whole(self) -> _Stream | None:
+        """The opened stream. If something of it was dropped it is of no use any more, and closed."""
         opened, self._opened = self._opened, None
-        return (opened.followed, opened.messages()) if opened is not None else None
+        if opened is None:
+            return None
+        if opened.is_whole:
+            return opened.followed, opened.messages()
+        await opened.aclose()
+        return None
+
+    async def _take_opened(self) -> _Stream | None:
+        """The opened stream, or if something of it was dropped the same again."""
+        opened = self._opened
+        if (whole := await self._take_whole()) is not None or opened is None:
+            return whole
+        followed = opened.followed.begun_anew()
+        return followed, follow(self._connection, followed)
 
     def _attached(self, *, times: bool = False, **where: Unpack[OutputRange]) -> _Stream:
         request = to_attach_request(self.id, where, times=times)

@@ -1,0 +1,71 @@
+"""The stream of output with which a handle begins, until somebody reads it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+
+from guyline.client.errors import GuylineError
+from guyline.client.following import FollowedOutput, OutputMessage
+
+_Take = Callable[[AsyncGenerator[OutputMessage, None]], AsyncGenerator[object, None]]
+
+
+class Opened:
+    """A stream of output of which the first message has come. Its process waits for it, if it is slow.
+
+    Nobody reads it until `messages` is taken over. Meanwhile, for as long as somebody waits for something of the
+    process, it is `flowing`: what comes is dropped, so that the process goes on. It keeps the pacing all the time, so
+    that neither a reader elsewhere loses it, nor the process goes on for good once the wait is over.
+
+    Args:
+        followed: What is followed.
+        first: Its first message.
+        rest: The others.
+    """
+
+    def __init__(
+        self, followed: FollowedOutput, first: OutputMessage, rest: AsyncGenerator[OutputMessage, None]
+    ) -> None:
+        self.followed = followed
+        self.first = first
+        self._rest = rest
+        self._flow: AsyncGenerator[object, None] | None = None
+        self._waiters = 0
+        self._dropping: asyncio.Task[None] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it was dropped."""
+        return self._flow is None
+
+    async def messages(self) -> AsyncGenerator[OutputMessage, None]:
+        """All of it, the first message as well."""
+        async with aclosing(self._rest):
+            yield self.first
+            async for message in self._rest:
+                yield message
+
+    @contextmanager
+    def flowing(self, take: _Take) -> Iterator[None]:
+        """Has the process go on for the length of the block. ``take`` sees what is dropped."""
+        self._flow = self._flow or take(self.messages())
+        self._waiters += 1
+        if self._dropping is None or self._dropping.done():
+            self._dropping = asyncio.create_task(self._drop(self._flow))
+        try:
+            yield
+        finally:
+            self._waiters -= 1
+
+    async def aclose(self) -> None:
+        """Lets go of it."""
+        if self._dropping is not None:
+            self._dropping.cancel()
+            await asyncio.wait({self._dropping})
+        await (self._rest if self._flow is None else self._flow).aclose()
+
+    async def _drop(self, flow: AsyncGenerator[object, None]) -> None:
+        """Ends with the first message after the last wait: to give up waiting for one would end the stream."""
+        with suppress(GuylineError):  # whoever waits is told by the wait itself
+            while self._waiters and await anext(flow, None) is not None:
+                pass
