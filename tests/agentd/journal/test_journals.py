@@ -18,6 +18,7 @@ from guyline.agentd.journal.journal import MAX_DESCRIPTORS, Journal
 from guyline.agentd.journal.journals import MAX_OPEN_AT_REST, Journals
 from guyline.agentd.journal.note import JournalNote
 from guyline.agentd.journal.runs import Stream
+from guyline.agentd.system import files
 from tests.agentd.journal.journal_parts import MIB, Outlet, everything, noise, of_stream
 from tests.support import proc
 
@@ -282,6 +283,45 @@ def test_a_file_that_finds_no_descriptor_leaves_nothing_in_the_way_of_the_next_a
 
     assert names == {"pool", "file"}
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_spare_files_that_cannot_be_opened_are_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bad file among the spare ones would otherwise cost the output of every process to come. It is a fake."""
+    pool = FilePool(tmp_path / "pool", capacity=3)
+    pool.fill()
+    *good, bad = (tmp_path / "pool").iterdir()
+    good[0].rename(tmp_path / "one less")
+    really_open = files.open_private
+
+    def open_unless_bad(path: Path) -> int:
+        if path == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really_open(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filepool, "open_private", open_unless_bad)
+        for name in "abc":
+            os.close(pool.take(tmp_path / name))
+
+    assert {path.name for path in tmp_path.iterdir()} == {"pool", "one less", *"abc"}
+    assert not list((tmp_path / "pool").iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_want_of_descriptors_costs_no_spare_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """It passes, and nothing is wrong with the file."""
+    pool = FilePool(tmp_path / "pool", capacity=2)
+    pool.fill()
+    before = {path.stat().st_ino for path in (tmp_path / "pool").iterdir()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filepool, "open_private", mock.Mock(side_effect=OSError(number, os.strerror(number))))
+        with pytest.raises(OSError, match=os.strerror(number)):
+            pool.take(tmp_path / "file")
+    for name in "ab":
+        os.close(pool.take(tmp_path / name))
+
+    assert {(tmp_path / name).stat().st_ino for name in "ab"} == before
 
 
 def test_a_draft_that_could_not_be_removed_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from guyline.agentd.system.files import create_private, is_storage_failure, open_private, regular_files, size_of
+from guyline.agentd.system.files import (
+    create_private,
+    is_storage_failure,
+    is_want,
+    open_private,
+    regular_files,
+    size_of,
+)
 from guyline.daemon.logging import get_logger
 
 DRAFT_SUFFIX = ".draft"
@@ -63,11 +70,11 @@ class FilePool:
             spare = self._free.pop()
             try:
                 return _renamed(spare, path)
-            except FileNotFoundError:
-                continue  # somebody tidied up
-            except OSError:
-                self._free.insert(0, spare)  # the next attempt takes another
-                raise
+            except OSError as why:
+                if is_want(why):
+                    self._free.append(spare)
+                    raise
+                self._remove(spare)  # one that went bad, or is gone, keeps nobody from the others
         return create_private(path)
 
     def recycle(self, path: Path) -> None:

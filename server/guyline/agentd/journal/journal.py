@@ -13,7 +13,16 @@ from guyline.agentd.journal.piece import PIECE_BYTES, Cold, Piece
 from guyline.agentd.journal.runs import RUNS_SUFFIX, RunLog, Stream
 from guyline.agentd.journal.support import Support
 from guyline.agentd.journal.times import TIMES_SUFFIX, Mark, TimeLog
-from guyline.agentd.system.files import copy_range, is_storage_failure, open_private, read_cached, read_only, size_of
+from guyline.agentd.system.files import (
+    copy_range,
+    is_storage_failure,
+    is_want,
+    open_private,
+    read_cached,
+    read_only,
+    size_of,
+    written_at,
+)
 from guyline.agentd.system.holes import has_data, punch_hole
 from guyline.agentd.system.pipes import grow_pipe, ready_bytes
 from guyline.agentd.system.splice import copy, splice
@@ -27,7 +36,6 @@ TAKE_BYTES = 1024 * 1024
 _BUSY_BYTES = 64 * 1024  # a pipe that was found this full is worth enlarging
 _LARGEST_STEP = 8 * 1024 * 1024  # a hole costs 0.4 ms, so not one for every take
 _PAGE = 4096
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # the pipe holds what is there until this is over
 _RETRY_SECONDS = 0.1  # a full disk is asked again this often: each attempt may make ext4 commit its journal
 
 
@@ -126,12 +134,7 @@ class Journal:
     @property
     def written_at(self) -> float:
         """When something was stored last, in seconds since the epoch; 0 if nothing ever was, or nobody can tell."""
-        if not self._size:
-            return 0.0
-        try:
-            return self.path.stat().st_mtime
-        except OSError:
-            return 0.0
+        return written_at(self.path) if self._size else 0.0
 
     def take(self, pipe: int, stream: Stream = Stream.STDOUT, *, at_most: int = TAKE_BYTES) -> int:
         """Moves what is ready from a non-blocking pipe to the end; returns how many bytes left the pipe, 0 at its end.
@@ -147,8 +150,8 @@ class Journal:
         try:
             taken = self._store(pipe, stream, at_most)
         except OSError as why:
-            if why.errno in _PASSING or not is_storage_failure(why):
-                raise
+            if is_want(why) or not is_storage_failure(why):
+                raise  # the pipe holds what is there until this is over
             self._retry_at = self._clock() + _RETRY_SECONDS
             return self._drop(pipe, at_most)
         if taken >= _BUSY_BYTES and stream not in self._tried_to_grow:

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from guyline.agentd.journal.filepool import FilePool
-from guyline.agentd.system.files import open_private
-
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+from guyline.agentd.system.files import is_want, open_private
 
 SECRETS_SUFFIX = ".secrets"
 """What a journal's name ends in to name its secrets."""
@@ -45,7 +43,7 @@ def read_values(path: Path) -> dict[str, bytes] | None:
     except (ValueError, AttributeError, TypeError):  # torn, by a loss of power
         return None
     except OSError as why:
-        if why.errno in _PASSING:
+        if is_want(why):
             raise
         return None
 

@@ -8,15 +8,13 @@ from pathlib import Path
 
 _COPIED_AT_ONCE = 1024 * 1024
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_STORAGE_FAILURES = {
+_WANTS = {errno.ENFILE, errno.EMFILE, errno.ENOMEM}
+_STORAGE_FAILURES = _WANTS | {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EIO,
     errno.EFBIG,
     errno.EROFS,  # a file system that met an error turns read-only
-    errno.ENFILE,
-    errno.EMFILE,
-    errno.ENOMEM,
 }
 
 
@@ -26,6 +24,11 @@ def is_storage_failure(why: OSError) -> bool:
     Descriptors and memory are room as well.
     """
     return why.errno in _STORAGE_FAILURES
+
+
+def is_want(why: OSError) -> bool:
+    """Whether an error says that no descriptor or no memory is left. It passes, and nothing is wrong with the file."""
+    return why.errno in _WANTS
 
 
 def open_private(path: Path) -> int:
@@ -113,3 +116,11 @@ def size_of(path: Path) -> int:
         return os.lstat(path).st_size
     except FileNotFoundError:
         return 0
+
+
+def written_at(path: Path) -> float:
+    """When a file was last written, in seconds since the epoch; 0 if nobody can tell."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
