@@ -76,9 +76,8 @@ def failing_reads(number: int) -> mock.Mock:
     return mock.Mock(side_effect=OSError(number, os.strerror(number)))
 
 
-@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO])
 def test_records_that_cannot_be_read_now_are_read_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither is what they describe lost by then, nor is all of it from one stream."""
     shelf = Shelf(tmp_path, separate=True)
@@ -90,14 +89,61 @@ def test_records_that_cannot_be_read_now_are_read_the_next_time(
     journal.close()
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", failing_reads(number))
-        with pytest.raises(OSError, match=os.strerror(number)):
+        patch.setattr(os, "pread", failing_reads(errno.ENOMEM))
+        with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
             read(journal, 0)
 
     assert read(journal, 0) == right
     assert right.runs == (Run(Stream.STDOUT, 4), Run(Stream.STDERR, 3))
     assert not shelf.notes
     journal.close()
+
+
+def test_output_whose_records_the_disk_cannot_read_is_read_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its bytes are fine, and of a process that has ended nobody would ever see them again. The disk may recover."""
+    shelf = Shelf(tmp_path, separate=True)
+    journal = shelf.open()
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        fill(journal, stdout, b"out ")
+        fill(journal, stderr, b"err")
+    right = read(journal, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing_reads(errno.EIO))
+        for _ in range(2):
+            journal.close()
+            assert read(journal, 0) == Piece(0, b"out err", (Run(Stream.STDOUT, 7),))
+    journal.close()
+
+    assert read(journal, 0) == right
+    assert capsys.readouterr().out.count("which stream printed what cannot be read") == 1
+    assert not shelf.notes
+    journal.close()
+
+
+def test_records_that_could_not_be_read_claim_nothing_that_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody reads under the next worker, then the process prints on; by the third the disk is well again."""
+    shelf = Shelf(tmp_path, separate=True)
+    with Outlet() as stdout, Outlet(Stream.STDERR) as stderr:
+        first = shelf.open()
+        fill(first, stdout, b"out ")
+        fill(first, stderr, b"err ")
+        first.close()
+        second = shelf.open()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", failing_reads(errno.EIO))
+            read(second, 0)
+            fill(second, stdout, b"out ")
+            fill(second, stderr, b"err")
+        second.close()
+
+    third = shelf.open()
+    assert read(third, 0) == Piece(0, b"out err out err", (Run(Stream.STDOUT, 12), Run(Stream.STDERR, 3)))
+    third.close()
 
 
 def test_records_that_the_disk_lost_cost_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

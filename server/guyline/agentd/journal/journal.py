@@ -166,7 +166,7 @@ class Journal:
 
         Raises:
             OffsetOutOfRange: The offset is behind the end.
-            OSError: No descriptor is left, or the disk cannot read which stream printed what.
+            OSError: No descriptor is left.
         """
         try:
             return self._read(offset, at_most)
@@ -341,8 +341,6 @@ class Journal:
                 self._runs.load(self._size)
 
     def _open_or_create(self) -> int:
-        if self._file is None and self._runs:
-            self._runs.load_or_begin_anew(self._size)
         try:
             return self._open()
         except FileNotFoundError:

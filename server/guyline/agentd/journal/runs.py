@@ -55,6 +55,7 @@ class RunLog:
     def __init__(self, path: Path, pool: FilePool) -> None:
         self._path = path
         self._file = RecordFile(path, pool)
+        self._is_unreadable = False
 
     @property
     def stored_bytes(self) -> int:
@@ -68,20 +69,23 @@ class RunLog:
     def load(self, size: int) -> None:
         """Reads what an earlier worker wrote of a journal that now has ``size`` bytes; loads once until closed.
 
-        Records behind the end, which a lost page cache can leave, are cut off.
+        Records behind the end, which a lost page cache can leave, are cut off. Of what the disk cannot read (EIO), all
+        is STDOUT until it can: the output is worth more. The file stays until there is something new to say.
         """
-        if not self._file.is_loaded and self._file.load():
-            self._file.cut(bisect_right(self._records, _record(size, Stream.STDERR)))
-
-    def load_or_begin_anew(self, size: int) -> None:
-        """As `load`; of what the disk cannot read, all is STDOUT from now on: output that comes is worth more."""
+        if self._file.is_loaded:
+            return
         try:
-            self.load(size)
+            if self._file.load():
+                self._file.cut(bisect_right(self._records, _record(size, Stream.STDERR)))
         except OSError as why:
             if why.errno != errno.EIO:
                 raise
-            log.warning("which stream printed what is lost", file=str(self._path), error=str(why))
-            self._file.remove()
+            self._file.close()
+            if not self._is_unreadable:
+                log.warning("which stream printed what cannot be read", file=str(self._path), error=str(why))
+            self._is_unreadable = True
+        else:
+            self._is_unreadable = False
 
     @property
     def current(self) -> Stream:
@@ -100,9 +104,13 @@ class RunLog:
     def mark(self, offset: int, stream: Stream) -> None:
         """Says that what comes at ``offset``, behind all that is there, is of this stream. Call before it is taken.
 
+        Records that could not be read are begun anew: what they say of the end is not to hold for what comes.
+
         Raises:
             OSError: There is no room.
         """
+        if self._is_unreadable:
+            self.remove()
         if self.current is stream:
             return
         self._file.append(_record(offset, stream))
@@ -135,6 +143,7 @@ class RunLog:
     def remove(self) -> None:
         """Returns the file to the pool."""
         self._file.remove()
+        self._is_unreadable = False
 
 
 def _record(offset: int, stream: Stream) -> int:

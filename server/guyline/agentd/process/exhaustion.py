@@ -6,10 +6,14 @@ from contextlib import contextmanager
 
 from guyline.agentd.process.errors import SystemExhausted
 
+_WANTS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC}
+
 
 @contextmanager
 def exhaustion_told(what: str, *, halfway: bool = False) -> Iterator[None]:
-    """Turns what the system refuses in the block into SystemExhausted.
+    """Turns what the system refuses in the block for want of room into SystemExhausted; callers then try again.
+
+    Any other OSError stays what it is, a defect: it need not pass.
 
     Args:
         what: For which the system has no room.
@@ -18,4 +22,6 @@ def exhaustion_told(what: str, *, halfway: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as why:
-        raise SystemExhausted(why.errno or errno.EMFILE, what, halfway=halfway) from why
+        if why.errno not in _WANTS:
+            raise
+        raise SystemExhausted(why.errno, what, halfway=halfway) from why
