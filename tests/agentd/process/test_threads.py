@@ -1,10 +1,12 @@
 """Work in threads when the system has none left: said as something that passes, and never done behind one's back."""
 
 import asyncio
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,12 +45,30 @@ async def test_what_was_refused_is_not_asked_later() -> None:
     """Nobody would close what it opens: the question stays in the queue until there is a thread."""
     asked: list[int] = []
     with Threads("test", threads=1) as threads:
-        with no_thread_left(), pytest.raises(SystemExhausted) as refused:
-            threads.ask(asked.append, 1)
-        await threads.ask(asked.append, 2)
+        for ask in (threads.ask, in_thread):
+            with no_thread_left(), pytest.raises(SystemExhausted) as refused:
+                await ask(asked.append, 1)
+            await ask(asked.append, 2)
+            assert refused.value.facts["errno"] == "EAGAIN"
 
-    assert asked == [2]
-    assert refused.value.facts["errno"] == "EAGAIN"
+    assert asked == [2, 2]
+
+
+async def test_what_was_refused_takes_no_memory() -> None:
+    """Windows of output are asked about, and many ask again: together they are larger than the machine."""
+
+    class Window:
+        """Something large."""
+
+    windows = [Window(), Window()]
+    refused = [weakref.ref(window) for window in windows]
+    with Threads("test", threads=1) as threads, no_thread_left():
+        for ask in (threads.ask, in_thread):
+            with suppress(SystemExhausted):
+                await ask(repr, windows.pop())
+        gc.collect()
+
+        assert [left() for left in refused] == [None, None]
 
 
 async def test_what_still_waits_for_a_thread_at_the_end_is_cancelled() -> None:
