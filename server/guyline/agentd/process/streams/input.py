@@ -31,7 +31,7 @@ _PASS_BYTES = 1 << 20
 _FREE_BYTES = 256 * 1024
 """The memory of what was passed on is given back in pieces of this size."""
 _MOST_UNFREED_BYTES = 64 << 20
-"""Where memory cannot be given back an input may take so much of it, read or not."""
+"""Where memory cannot be given back all inputs together may take so much of it, read or not."""
 _LONGEST_WAIT = 3600.0
 """Seconds; whoever waits for room has a time of its own."""
 _PAGE = 4096
@@ -42,13 +42,14 @@ log = get_logger("input")
 
 
 class InputNotFreed(FeatureOff):
-    """So much was written to it as this system has room for: it cannot give back what was read."""
+    """Inputs hold as much as there is room for on this system, which cannot give back what was read."""
 
-    def __init__(self, next_offset: int, limit: int) -> None:
+    def __init__(self, next_offset: int) -> None:
         super().__init__(
             "input.punch_hole",
-            f"the memory of what was read cannot be given back here, so no input may be larger than {limit} bytes, and "
-            f"{next_offset} were accepted; close it, and have the process read a file in the workspace instead",
+            "the memory of what was read cannot be given back here, so all open inputs together may take "
+            f"{_MOST_UNFREED_BYTES} bytes, and {next_offset} were accepted of this one; close it, and have the process "
+            "read a file in the workspace instead",
         )
 
 
@@ -61,16 +62,24 @@ class InputMode(enum.Enum):
 
 
 class InputRoom:
-    """How much input all processes together may have waiting. Whoever waits for room is woken when there is some."""
+    """How much input all processes together may have waiting. Whoever waits for room is woken when there is some.
+
+    Besides, how much memory those may hold that cannot give it back.
+    """
 
     def __init__(self, quota_bytes: int) -> None:
         self._quota_bytes = quota_bytes
         self.used_bytes = 0
+        self.unfreed_bytes = 0
         self._waiting: set[Bell] = set()
 
     @property
     def free_bytes(self) -> int:
         return max(0, self._quota_bytes - self.used_bytes)
+
+    @property
+    def free_unfreed_bytes(self) -> int:
+        return max(0, _MOST_UNFREED_BYTES - self.unfreed_bytes)
 
     def take(self, length: int) -> None:
         self.used_bytes += length
@@ -147,6 +156,7 @@ class Input:
         self._reach = reach
         self._freed_to = self.passed_bytes // _PAGE * _PAGE
         self._frees = True  # False once memory could not be given back
+        self._unfreed_bytes = 0  # what it then holds, as counted in the room
         self._writes_later = False  # whether the loop tells when the sink takes more
         self._lock = asyncio.Lock()  # one writer at a time, in the order in which they came
         if descriptors:
@@ -161,7 +171,9 @@ class Input:
         return self._descriptors is not None and self._ends_at is None
 
     def resume(self) -> None:
-        """Passes on what an earlier worker had accepted."""
+        """Passes on what an earlier worker had accepted; also frees, or counts, what that one could not free."""
+        if self._descriptors:
+            self._free(self._descriptors, since=0)
         self._pass_on()
 
     async def write(self, data: bytes, *, offset: int | None, eof: bool, at_most: float | None) -> int:
@@ -182,7 +194,7 @@ class Input:
             InputClosed: There is something new in it, and nothing more is accepted.
             InputFull: Nothing was accepted in the time.
             InputTooLong: It is for all or none, and so much can never wait.
-            InputNotFreed: There will never be room for it, since what was read takes all that an input may have.
+            InputNotFreed: There is no room for it, since what was read takes all that inputs may have.
             SystemExhausted: There is no memory for it.
         """
         whole = offset is None and at_most is not None
@@ -213,6 +225,7 @@ class Input:
             self._watch_sink(watched=False)
             self._descriptors = None
             self._room.give_back(self._waiting_bytes)
+            self._room.unfreed_bytes -= self._unfreed_bytes
             os.close(descriptors.file)
             os.close(descriptors.sink)
 
@@ -263,9 +276,9 @@ class Input:
         room = min(self._bound - self._waiting_bytes, self._room.free_bytes)
         wanted = len(data) if whole else 1
         if not self._frees:
-            left = _MOST_UNFREED_BYTES - _held_bytes(self._descriptors.file)
+            left = self._room.free_unfreed_bytes
             if left < wanted:
-                raise InputNotFreed(self.next_offset, _MOST_UNFREED_BYTES)
+                raise InputNotFreed(self.next_offset)
             room = min(room, left)
         if room >= wanted:
             try:
@@ -274,6 +287,8 @@ class Input:
                 raise SystemExhausted(why.errno or errno.ENOMEM, "more input") from why
             self.next_offset += accepted
             self._room.take(accepted)
+            if not self._frees:
+                self._count_unfreed(self._descriptors)
             self._reach("input.accepted")
             self._pass_on()
             if self._descriptors is None:
@@ -303,7 +318,7 @@ class Input:
             self.discard()
             return
         self._watch_sink(watched=self._waiting_bytes > 0)
-        self._free(descriptors)
+        self._free(descriptors, since=self._freed_to)
 
     def _watch_sink(self, *, watched: bool) -> None:
         assert self._descriptors
@@ -313,7 +328,7 @@ class Input:
             asyncio.get_running_loop().remove_writer(self._descriptors.sink)
         self._writes_later = watched
 
-    def _free(self, descriptors: InputDescriptors) -> None:
+    def _free(self, descriptors: InputDescriptors, *, since: int) -> None:
         """Gives memory back. A pipe holds the file's own pages until they are read, so these must stay as they are.
 
         Where that fails nothing is lost but room: the process has what was passed on, and the writer is not to hear of
@@ -323,14 +338,21 @@ class Input:
             return
         unread = 0 if self.mode is InputMode.TERMINAL else _unread_bytes(descriptors.sink)
         free_to = (self.passed_bytes - unread) // _PAGE * _PAGE
-        if free_to - self._freed_to >= _FREE_BYTES:
+        if free_to - since >= _FREE_BYTES:
             try:
-                punch_hole(descriptors.file, self._freed_to, free_to)
+                punch_hole(descriptors.file, since, free_to)
             except OSError as why:  # as under gVisor, or a seccomp filter
                 log.warning("the memory of what was read cannot be given back", error=str(why))
                 self._frees = False
+                self._count_unfreed(descriptors)
             else:
-                self._freed_to = free_to
+                self._freed_to = max(self._freed_to, free_to)
+
+    def _count_unfreed(self, descriptors: InputDescriptors) -> None:
+        """Only what the file itself says counts what an earlier worker left there as well."""
+        held = _held_bytes(descriptors.file)
+        self._room.unfreed_bytes += held - self._unfreed_bytes
+        self._unfreed_bytes = held
 
 
 def _unread_bytes(pipe: int) -> int:

@@ -3042,8 +3042,9 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
 
         Errors:
         - NOT_FOUND: no such process, or another chat's.
-        - FAILED_PRECONDITION: it has no input (NO_INPUT), or that is closed (INPUT_CLOSED), or it has
-          taken 64 MiB on a system that cannot give the memory back (FEATURE_OFF).
+        - FAILED_PRECONDITION: it has no input (NO_INPUT), or that is closed (INPUT_CLOSED), or all
+          inputs hold 64 MiB on a system that cannot give the memory of what was read back
+          (FEATURE_OFF).
         - OUT_OF_RANGE: bytes between what was accepted and `offset` are missing; `next_offset` says
           where to go on.
         - ALREADY_EXISTS: other bytes were accepted at `offset`, of another writer (INPUT_CONFLICT).
