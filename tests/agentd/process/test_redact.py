@@ -316,6 +316,17 @@ async def test_a_match_ends_before_what_may_become_a_secret(shared_agent: Runnin
     assert match == b"key="
 
 
+async def test_a_spinner_does_not_hold_back_what_it_is_drawn_over(shared_agent: RunningAgent, tmp_path: Path) -> None:
+    """Its line ends as a secret begins, for as long as the process runs."""
+    async with speaker(shared_agent, tmp_path, **HIDDEN) as speaking:
+        speaking.say(b"  Downloading sources\r|\r/")
+        match = await found(shared_agent, speaking.process_id, "Down.*s.*/", 0)
+        raw = await look(shared_agent, speaking.process_id, style=OUTPUT_STYLE_RAW)
+
+    assert match == b"Downloading sources\r|\r/"
+    assert raw.view.text == b"  Downloading sources\r|\r/"
+
+
 async def found(agent: RunningAgent, process_id: str, pattern: str, from_offset: int) -> bytes:
     """What Wait shows of the first match."""
     condition = WaitCondition(pattern=PatternCondition(pattern=pattern, from_offset=from_offset))

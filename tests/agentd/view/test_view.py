@@ -183,6 +183,28 @@ def test_a_progress_line_is_not_held_back_for_its_last_letter() -> None:
     assert view.text == b"x\r 10% tags\r 20% tag"
 
 
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        (b"  tags\r|\r/\r-", b"  tags\r|\r/\r-"),  # as by a spinner: what comes next lands at the beginning
+        (b"sXX\b\b3c", b"sXX\b\b"),  # and here behind the beginning of the secret
+        (b"tags X\b\b\x1b[K", b"tags X\b\b"),
+    ],
+)
+def test_of_a_line_drawn_anew_only_what_was_written_last_is_held_back(printed: bytes, shown: bytes) -> None:
+    """All of it would be shown when the line is over, which may take as long as the process."""
+    view = look(printed, plain=False, secrets=[b"s3cret"], final=False)
+
+    assert view.text == shown
+
+
+def test_a_secret_that_is_drawn_up_to_where_something_is_held_back_is_found() -> None:
+    """What is held back there overwrites it, but is not shown."""
+    view = look(b"keXs\b\bn\rs\x1b[m", plain=False, secrets=[b"kens", b"s3cret"], final=False)
+
+    assert view.text == b"[redacted S0]\r"
+
+
 def test_an_offset_within_a_broken_up_secret_shows_none_of_it() -> None:
     """As below, also within the code."""
     printed = b"<hun\x1b[31mter2>"

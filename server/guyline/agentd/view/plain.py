@@ -120,6 +120,23 @@ def between_codes(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]
 
 def last_state(data: bytes, begin: int, end: int, shown: Shown) -> bytes:
     """What a row shows in the end."""
+    return "".join(_drawn(data, begin, end, shown).cells).encode(errors="surrogateescape")
+
+
+def last_written(data: bytes, end: int) -> int:
+    """Where that begins which was written up to ``end`` since the last move, if what comes next appends to its row.
+
+    The end, if that lands elsewhere: what the row ends with is then not the beginning of anything.
+    """
+    *_, (begin, _) = rows(data, data.rfind(b"\n", 0, end) + 1, end)
+    row = _drawn(data, begin, end, lambda since, to: to_cells(data[since:to]))
+    if row.column < len(row.cells):
+        return end
+    *_, last = begin, *(move.end() for move in _matches(_MOVE_IN_ROW, data, begin, end))
+    return last
+
+
+def _drawn(data: bytes, begin: int, end: int, shown: Shown) -> "_Row":
     row = _Row()
     for code in _matches(_CODE, data, begin, end):
         row.write(shown(begin, code.start()))
@@ -131,7 +148,7 @@ def last_state(data: bytes, begin: int, end: int, shown: Shown) -> bytes:
         elif code[2]:
             row.control(code[2], code[1])
     row.write(shown(begin, end))
-    return "".join(row.cells).encode(errors="surrogateescape")
+    return row
 
 
 def _matches(pattern: re.Pattern[bytes], data: bytes, begin: int, end: int) -> Iterator[re.Match[bytes]]:

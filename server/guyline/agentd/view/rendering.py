@@ -91,14 +91,25 @@ class Renderer:
         end = end if final else _behind_secret(spans, min(end, len(data) - held_bytes))
         if not self.secrets or plain.is_plain(data):
             return spans, end
-        if self.plain:
-            spans, _, known_to = self._without_broken_up(window, spans, start, end)
-        else:  # whoever gets the codes can remove them, or have a terminal draw all of it
-            spans, between_bytes, known_to = self._without_codes_between(window, spans, end)
-            spans, drawn_bytes, held_from = self._without_broken_up(window, spans, 0, end)
-            if drawn_bytes > max(held_bytes, between_bytes):  # else it is known better where in a line it begins
-                known_to = min(known_to, held_from)
+        if not self.plain:
+            return self._hidden_with_codes(window, spans, end, held_bytes, final=final)
+        spans, _, known_to = self._without_broken_up(window, spans, start, end)
         return spans, end if final else _behind_secret(spans, known_to)
+
+    def _hidden_with_codes(
+        self, window: Window, spans: list[Span], end: int, held_bytes: int, *, final: bool
+    ) -> tuple[list[Span], int]:
+        """As above, where the codes are kept: who gets them can remove them, or have a terminal draw all of it."""
+        spans, between_bytes, known_to = self._without_codes_between(window, spans, end)
+        spans, drawn_bytes, row = self._without_broken_up(window, spans, 0, end)
+        if final:
+            return spans, end
+        if drawn_bytes > max(held_bytes, between_bytes):  # else it is known better where in a line it begins
+            known_to = min(known_to, max(row, plain.last_written(window.data, end)))
+        known_to = _behind_secret(spans, known_to)
+        if known_to < end:  # as above: that is another text
+            spans, _, _ = self._without_broken_up(window, spans, 0, known_to)
+        return spans, known_to
 
     def _snapped(self, window: Window) -> int:
         """Where in the data the stretch begins, without the rest of a character or code."""
