@@ -229,6 +229,15 @@ def test_an_offset_within_a_code_or_character_shows_none_of_it() -> None:
     assert look(printed, start=len(printed) - 2).text == b"!"
 
 
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("rest", [b"t-va\x1b[1mlue", b"t-\x1b[m\x1b[Kvalue", b"t-XX\b\bvalue", b"t-v\0alue"])
+def test_the_rest_of_a_secret_behind_a_gap_is_found_though_codes_lie_in_it(rest: bytes, plain: bool) -> None:
+    """Its beginning is lost, and may have been seen before."""
+    printed = Printed(b"a secre" + rest + b"\nb", lost=((0, 7),))
+
+    assert look(printed, start=7, plain=plain, secrets=[b"secret-value"]).text == b"[redacted S0]\nb"
+
+
 def test_redactions_are_counted_as_shown() -> None:
     """Not those that are in the omission."""
     view = look(b"hunter2\n" * 100, secrets=[b"hunter2"], shape=SMALL, sizes=[60, 1000])

@@ -139,7 +139,7 @@ class Renderer:
         """As above, for what a terminal draws."""
         context, text = self._drawn(window, spans, start, end)
         for _ in range(_MOST_ATTEMPTS):
-            found = self._broken_up(context, text, window.offset)
+            found = self._broken_up(context, text, window)
             if not found:
                 break
             spans = _united([*spans, *found])
@@ -151,10 +151,10 @@ class Renderer:
         """What comes before the stretch, and the stretch."""
         return _Drawing(window, spans, plain=True).text(0, start), _Drawing(window, spans, plain=True).text(start, end)
 
-    def _broken_up(self, context: Text, text: Text, offset: int) -> list[Span]:
+    def _broken_up(self, context: Text, text: Text, window: Window) -> list[Span]:
         """Where in the data are the secrets that are still in the text."""
         both = Text((*context.pieces, *text.pieces))
-        return _in_output(both, self.secrets.spans(_masked(both)), offset)
+        return _in_output(both, self.secrets.spans(_masked(both), torn=window.torn), window.offset)
 
 
 def _in_output(text: Text, found: list[Span], offset: int) -> list[Span]:
