@@ -149,6 +149,7 @@ def test_a_secret_that_codes_break_up_is_held_back_as_well() -> None:
         (b"1%\na hxx\b\bunter2\nb", b"1%\n[redacted S0]\nb"),  # a terminal overwrites the line
         (b"hun\x1b[1mter2\rdone   ", b"[redacted S0]\rdone   "),  # and here a terminal hides it, a file does not
         (b"hunter2-hun\x1b[1mter2 x", b"[redacted S0]-[redacted S0] x"),
+        (b"1%\na hun\rter2 b\x1b[Ac", b"1%\n[redacted S0]\x1b[Ac"),  # with a move in it, the row
     ],
 )
 def test_what_codes_break_up_is_found_in_what_keeps_the_codes(printed: bytes, shown: bytes) -> None:
@@ -157,6 +158,13 @@ def test_what_codes_break_up_is_found_in_what_keeps_the_codes(printed: bytes, sh
 
     assert view.text == shown
     assert view.redactions == shown.count(b"[redacted")
+
+
+def test_a_token_moves_nothing_of_its_row_to_where_it_becomes_a_secret() -> None:
+    """The stretch in whose place it is held a move, without which the rest lands elsewhere."""
+    view = look(b"xaab\b\bbcababcab\rcabcab\nx", plain=False, secrets=[b"abcab"])
+
+    assert look(view.text).text == b"[redacted S0]\nx"
 
 
 @pytest.mark.parametrize("begun", [b"a hun\x1b[1mte", b"a hunt\x1b[1", b"a h\x1b[m\x1b]0;tit", b"a \x1b[1mh\x1b"])

@@ -94,6 +94,17 @@ def rows(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
     yield begin, end
 
 
+def row_around(data: bytes, begin: int, end: int, *, since: int, until: int) -> tuple[int, int]:
+    """From where to where the row is in which a stretch lies, or the rows, between two places."""
+    newline = data.find(b"\n", end, until)
+    first = line = max(since, data.rfind(b"\n", since, begin) + 1)
+    for row_begin, row_end in rows(data, line, newline if newline >= 0 else until):
+        first = row_begin if row_begin <= begin else first
+        if row_end >= end:
+            return first, row_end
+    return first, end
+
+
 def without_returns(data: bytes, begin: int, end: int) -> tuple[int, int]:
     """A row without the carriage returns at both of its ends, which change nothing."""
     while begin < end and data[begin] == 0x0D:

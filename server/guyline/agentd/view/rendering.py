@@ -101,6 +101,7 @@ class Renderer:
     ) -> tuple[list[Span], int]:
         """As above, where the codes are kept: who gets them can remove them, or have a terminal draw all of it."""
         spans, between_bytes, known_to = self._without_codes_between(window, spans, end)
+        spans = _with_whole_rows(window.data, spans, end)
         spans, drawn_bytes, row = self._without_broken_up(window, spans, 0, end)
         if final:
             return spans, end
@@ -170,6 +171,17 @@ def _masked(text: Text) -> bytes:
 def _behind_secret(spans: list[Span], at: int) -> int:
     """``at``, or the end of the secret in which it lies: where a whole one is known to be, its token can be shown."""
     return next((span.end for span in spans if span.start < at < span.end), at)
+
+
+def _with_whole_rows(data: bytes, spans: list[Span], end: int) -> list[Span]:
+    """The spans, with all of a row of which one holds a move: without that the rest of it is drawn elsewhere."""
+    whole: list[Span] = []
+    at = 0
+    for span in spans:
+        if span.end > at and plain.is_overwritten(data, span.start, span.end):
+            start, at = plain.row_around(data, span.start, span.end, since=at, until=end)
+            whole.append(Span(start, at, span.name))
+    return _united([*spans, *whole]) if whole else spans
 
 
 def _united(spans: list[Span]) -> list[Span]:
