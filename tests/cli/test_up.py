@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import signal
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from guyline.client import AsyncAgent
@@ -74,6 +76,28 @@ async def test_up_says_in_json_who_is_up() -> None:
     assert started == {"address": f"unix:{folder}/agent.sock", "started": True} | {key: started[key] for key in info}
     assert (present["started"], present["store_id"]) == (False, info["store_id"])
     assert (rest, child.returncode, again.code) == (b"", 0, 0)
+
+
+async def test_up_in_json_ends_although_nobody_reads_what_the_agent_says() -> None:
+    """A program that reads only the first line ends what it started by SIGTERM, and waits for that."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        guyline = Command(f"unix:{folder}/agent.sock")
+        guyline.environment |= {"XDG_STATE_HOME": folder, "GUYLINE_AGENT_LOG_LEVEL": "debug"}
+        os.mkfifo(f"{folder}/stderr")
+        stderr = os.open(f"{folder}/stderr", os.O_RDWR | os.O_NONBLOCK)
+        async with guyline.running_in_shell(f"exec $GUYLINE up --json 2>{folder}/stderr") as child:
+            assert child.stdout is not None
+            await asyncio.wait_for(child.stdout.readline(), 2 * DEADLINE)
+            with suppress(BlockingIOError):  # once it is full
+                while True:
+                    os.write(stderr, b"x")
+            async with AsyncAgent(f"unix:{folder}/agent.sock", connect_timeout=2 * DEADLINE) as agent:
+                await agent.run("true")
+            child.send_signal(signal.SIGTERM)
+            code = await asyncio.wait_for(guyline.code_of(child), 2 * DEADLINE)
+        os.close(stderr)
+
+    assert code == 0
 
 
 async def test_up_says_in_json_why_no_agent_starts(shared_agent: RunningAgent) -> None:

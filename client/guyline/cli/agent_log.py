@@ -2,27 +2,38 @@
 
 import asyncio
 import contextlib
+import os
+import threading
 
-from guyline.cli.sink import STDERR, write
+from guyline.cli.sink import STDERR
 
 _KEPT_BYTES = 64 * 1024
 _LAST_WORDS = 1.0
-"""Seconds for what an agent that has ended has said; somebody else may hold its standard error open."""
+"""Seconds for what an agent that has ended has said; somebody else may hold its standard error open, or nobody read
+this command's own.
+"""
 
 
 class AgentLog:
     """Keeps what the agent says until it is let go, the newest 64 KiB, and passes everything on from then on. If the
     agent cannot start, it has said why.
 
+    A reader who is slow is waited for, in a thread of its own that no exit waits for: what finds no room among the 64
+    KiB meanwhile is dropped, the oldest first, and counted.
+
     Args:
         source: The agent's standard error. None: it has this command's own.
     """
 
     def __init__(self, source: asyncio.StreamReader | None) -> None:
+        self.is_let_go = False
         self._source = source
         self._kept = b""
-        self._is_let_go = False
+        self._dropped_bytes = 0
         self._is_over = asyncio.Event()
+        self._is_last = False
+        self._news = threading.Condition()  # about what is kept, and whether more will come
+        self._writer = threading.Thread(target=self._write, name="agent log", daemon=True)
 
     @property
     def kept(self) -> str:
@@ -32,20 +43,43 @@ class AgentLog:
     async def pass_on(self) -> None:
         """Reads it to its end."""
         while self._source is not None and (data := await self._source.read(_KEPT_BYTES)):
-            self._kept = (self._kept + data)[-_KEPT_BYTES:]
-            if self._is_let_go:
-                await self.let_go()
+            with self._news:
+                kept = self._kept + data
+                self._kept = kept[-_KEPT_BYTES:]
+                self._dropped_bytes += len(kept) - len(self._kept)
+                self._news.notify()
         self._is_over.set()
 
-    async def let_go(self) -> None:
+    def let_go(self) -> None:
         """Passes on what is kept, and what comes."""
-        self._is_let_go = True
-        kept, self._kept = self._kept, b""
-        with contextlib.suppress(OSError):  # where nobody reads complaints, nobody misses one
-            await write(STDERR, kept)
+        if not self.is_let_go:
+            self.is_let_go = True
+            self._writer.start()
 
     async def over(self) -> None:
         """Returns once everything is read, or soon."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS):
                 await self._is_over.wait()
+
+    def finish(self) -> None:
+        """Returns once what is kept is passed on, or soon. Nothing that comes after it is."""
+        self.let_go()
+        with self._news:
+            self._is_last = True
+            self._news.notify()
+        self._writer.join(_LAST_WORDS)
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):  # where nobody reads complaints, nobody misses one
+            while data := self._next():
+                while data:
+                    data = data[os.write(STDERR, data) :]
+
+    def _next(self) -> bytes:
+        """What is to be written, as soon as there is something; empty: nothing more will be."""
+        with self._news:
+            self._news.wait_for(lambda: self._kept or self._is_last)
+            data, self._kept = self._kept, b""
+            dropped, self._dropped_bytes = self._dropped_bytes, 0
+        return b'\n{"event":"log bytes dropped","bytes":%d}\n' % dropped + data if dropped else data

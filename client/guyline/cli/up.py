@@ -74,13 +74,13 @@ async def _run_agent(options: Namespace, address: str) -> int:
         async with beside(log.pass_on()), beside(_greet(options, address, log)):
             code = _to_shell_code(await child.wait())
             await log.over()
+        if not code or log.is_let_go:
+            log.finish()
     finally:
         for number in passed_on:
             loop.remove_signal_handler(number)
-    if code and log.kept:
+    if not log.is_let_go and log.kept:
         report(GuylineError(log.kept, facts={"address": address, "exit_code": str(code)}), as_json=True)
-    else:
-        await log.let_go()
     return code
 
 
@@ -92,7 +92,7 @@ async def _greet(options: Namespace, address: str, log: AgentLog) -> None:
         if info := await _met(options):
             _tell(options, address, info, started=True)
             break
-    await log.let_go()
+    log.let_go()
 
 
 async def _met(options: Namespace) -> AgentInfo | None:
