@@ -3,7 +3,9 @@
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -28,6 +30,7 @@ from guyline.client import (
     TooManyCalls,
     TooManyProcesses,
 )
+from guyline.client.lines import LineSplitter
 from guyline.stream.v1.stream_pb2 import StreamControl
 from tests.client.scripted import PROCESS_ID, ScriptedAgent, as_run, began, breaks, ended, fails, gives, process
 
@@ -245,6 +248,54 @@ async def test_a_run_is_not_begun_with_what_it_cannot_go_through_with(
     assert not scripted.calls
 
 
+@pytest.mark.parametrize("argument", ["timeout", "idle_timeout", "grace", "detach_after"])
+@pytest.mark.parametrize("given", [math.nan, math.inf, 1e300, 10**400, "5"], ids=lambda given: str(given)[:5])
+async def test_a_limit_that_is_no_length_of_time_is_named(
+    scripted: ScriptedAgent, client: AsyncAgent, argument: str, given: Any
+) -> None:
+    """Of four that a start may have, whoever reads the error knows which it was."""
+    options: dict[str, Any] = {argument: given}
+    with pytest.raises(InvalidInput) as refused:
+        await client.open(["make"], **options)
+
+    assert refused.value.violations[0].field == argument
+    assert not scripted.calls
+
+
+class _Number:
+    """A number as numerical libraries have them: neither an int nor a float."""
+
+    def __index__(self) -> int:
+        return 4
+
+    def __float__(self) -> float:
+        return 4.0
+
+
+async def test_a_number_may_be_of_any_type(scripted: ScriptedAgent, client: AsyncAgent, handle: AsyncProcess) -> None:
+    """Times and sizes are computed, and by whom is nobody's business."""
+    four: Any = _Number()
+    quarter: Any = Fraction(1, 4)
+    scripted.plays(
+        gives(pb.StartResponse(process=process())),
+        gives(pb.ProcessServiceWaitResponse(process=process(), met=0)),
+        gives(pb.GetOutputResponse(process=process(exit=process_pb2.Exit(code=0)))),
+        gives(pb.ProcessServiceCancelResponse(process=process())),
+    )
+
+    await client.start(["make"], timeout=four, idle_timeout=quarter, kept_bytes=four)
+    await handle.wait_for(Exited(), timeout=quarter)
+    await handle.view(wait=quarter)
+    await handle.cancel(grace=four, wait=cast("Any", Decimal(4)))
+    AsyncAgent("tcp://localhost:1", patience=quarter, connect_timeout=four, keepalive=four)
+    LineSplitter(max_line_bytes=four)
+
+    start, _, view, cancel = scripted.calls
+    assert (start.time_limits.timeout.seconds, start.time_limits.idle_timeout.nanos) == (4, 250_000_000)
+    assert (start.kept_bytes, cancel.grace.seconds, cancel.wait.seconds) == (4, 4, 4)
+    assert 0 < view.wait.nanos <= 250_000_000
+
+
 async def test_what_a_handle_cannot_take_is_refused(scripted: ScriptedAgent, handle: AsyncProcess) -> None:
     """NaN would wait for ever or not at all; the rest would be an error of a line inside."""
     calls: tuple[tuple[str, Callable[..., Awaitable[object]], Any], ...] = (
@@ -257,6 +308,11 @@ async def test_what_a_handle_cannot_take_is_refused(scripted: ScriptedAgent, han
         ("data", handle.write, None),
         ("data", handle.write, "text"),
         ("max_line_bytes", lambda given: anext(handle.lines(max_line_bytes=given)), "64"),
+        ("timeout", handle.wait, 10**400),
+        ("timeout", handle.wait, Decimal("sNaN")),
+        ("grace", lambda given: handle.signal(grace=given), math.nan),
+        ("wait", lambda given: handle.signal(wait=given), "5"),
+        ("wait", lambda given: handle.cancel(wait=given), math.inf),
     )
     for argument, call, given in calls:
         with pytest.raises(InvalidInput, match=f"^{argument}: "):

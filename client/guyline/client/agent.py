@@ -10,7 +10,7 @@ from weakref import WeakSet
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.address import UnixAddress, default_address, to_address
-from guyline.client.argument import check_bytes, check_data, check_seconds, check_text
+from guyline.client.argument import check_data, check_text, invalid, to_seconds, to_size
 from guyline.client.canceling import cancel
 from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed, Completed, StillRunning
 from guyline.client.connection import Connection
@@ -22,7 +22,6 @@ from guyline.client.options import RunOptions, StartOptions, refuse_others
 from guyline.client.pacing import Pacing
 from guyline.client.process import AsyncProcess
 from guyline.client.requests import (
-    invalid,
     to_attach_request,
     to_list_request,
     to_run_request,
@@ -80,8 +79,9 @@ class AsyncAgent:
         keepalive: float = 15.0,
         on_absence: Callable[[bool], None] | None = None,
     ) -> None:
-        for argument, given in (("patience", patience), ("connect_timeout", connect_timeout), ("keepalive", keepalive)):
-            check_seconds(argument, given)
+        patience = to_seconds("patience", patience)
+        connect_timeout = to_seconds("connect_timeout", connect_timeout)
+        keepalive = to_seconds("keepalive", keepalive)
         if chat_id is not None:
             check_text("chat_id", chat_id)
             if not (chat_id and chat_id.isascii() and chat_id.isprintable()):
@@ -158,8 +158,7 @@ class AsyncAgent:
                 raise invalid("input", description)
             check_data("input", data)
             options.setdefault("stdin", InputMode.PIPE)
-        most = options.get("max_output_bytes", MAX_OUTPUT_BYTES)
-        check_bytes("max_output_bytes", most)
+        most = to_size("max_output_bytes", options.get("max_output_bytes", MAX_OUTPUT_BYTES))
         # What a start that is repeated with its key has been given before is passed over.
         next_input = None if data is None else 0
         process = await self._open(command, options, detach_after=options.get("detach_after"), next_input=next_input)

@@ -1,12 +1,19 @@
 """Arguments as they are given where no type checker looks: the wrong ones are refused before anything is sent."""
 
 import math
+import operator
 import os
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
+from typing import SupportsFloat, SupportsIndex
 
-from guyline.client.requests import invalid
+from guyline.client.errors import InvalidInput, Violation
 from guyline.client.values import Bytes
+
+
+def invalid(field: str, description: str) -> InvalidInput:
+    """The error that says so."""
+    return InvalidInput(f"{field}: {description}", violations=(Violation(field, description),))
 
 
 def check_text(argument: str, given: object) -> None:
@@ -19,22 +26,28 @@ def check_text(argument: str, given: object) -> None:
         raise invalid(argument, f"is {_kind(given)}, where text is expected")
 
 
-def check_seconds(argument: str, given: object) -> None:
-    """Refuses what is no length of time. NaN is none: no clock ever gets there, and none is before it."""
-    if not isinstance(given, int | float) or math.isnan(given):
-        raise invalid(argument, f"is {_kind(given)}, where a number of seconds is expected")
+def to_seconds(argument: str, given: object) -> float:
+    """A length of time, whatever the number's type. NaN is none: no clock ever gets there, and none is before it."""
+    try:
+        if isinstance(given, SupportsFloat | SupportsIndex) and not math.isnan(seconds := float(given)):
+            return seconds
+    except OverflowError:
+        raise invalid(argument, "is too large for a number of seconds") from None
+    except (TypeError, ValueError):
+        pass  # an array, or a NaN that says so
+    raise invalid(argument, f"is {_kind(given)}, where a number of seconds is expected")
 
 
-def check_timeout(argument: str, given: object) -> None:
+def to_timeout(argument: str, given: object) -> float | None:
     """The same, of one that may be None."""
-    if given is not None:
-        check_seconds(argument, given)
+    return None if given is None else to_seconds(argument, given)
 
 
-def check_bytes(argument: str, given: object) -> None:
-    """Refuses what is no size."""
-    if not isinstance(given, int):
+def to_size(argument: str, given: object) -> int:
+    """A number of bytes, of whatever type the whole number is."""
+    if not isinstance(given, SupportsIndex):
         raise invalid(argument, f"is {_kind(given)}, where a whole number of bytes is expected")
+    return operator.index(given)
 
 
 def check_data(argument: str, given: object) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from guyline.client.argument import check_bytes
+from guyline.client.argument import to_size
 from guyline.client.enums import OutputStream
 from guyline.client.values import Chunk, Gap, Line
 
@@ -27,8 +27,7 @@ class LineSplitter:
     """Chunks in, lines out. Each stream has lines of its own. Bounded: keeps at most one line of each stream."""
 
     def __init__(self, *, max_line_bytes: int = LINE_BYTES) -> None:
-        check_bytes("max_line_bytes", max_line_bytes)
-        self._most = max(_LONGEST_CHARACTER, max_line_bytes)
+        self._most = max(_LONGEST_CHARACTER, to_size("max_line_bytes", max_line_bytes))
         self._begun: dict[OutputStream, _Begun] = {}
 
     def feed(self, chunk: Chunk) -> Iterator[Line]:

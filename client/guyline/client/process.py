@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.argument import check_timeout
+from guyline.client.argument import to_timeout
 from guyline.client.canceling import cancel
 from guyline.client.completed import StillRunning
 from guyline.client.connection import ANSWER_WITHIN, Connection
@@ -149,7 +149,7 @@ class AsyncProcess:
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: The process is not known any more.
         """
-        check_timeout("timeout", timeout)
+        timeout = to_timeout("timeout", timeout)
         if self.info.exit is not None:
             return self.info.exit
         is_told = asyncio.Event()
@@ -319,6 +319,7 @@ class AsyncProcess:
             SignalNotPermitted: It has become another user, whom the agent may not signal.
             NotFound: It is not known any more.
         """
+        wait = to_timeout("wait", wait)
         request = to_signal_request(self.id, number, scope, grace=grace, wait=wait)
         response = await self._connection.ask(
             lambda line: line.processes.Signal,

@@ -4,10 +4,12 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+from google.protobuf.duration_pb2 import Duration
+
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.client.argument import invalid, to_timeout
 from guyline.client.enums import InputMode, OutputMode, ProcessState, SignalScope, WhenFull
-from guyline.client.errors import InvalidInput, Violation
 from guyline.client.options import OutputRange, Privileges, ResourceLimit, StartOptions, Terminal
 from guyline.client.values import Key
 from guyline.client.wire import to_duration, to_timestamp
@@ -34,10 +36,9 @@ def to_start_request(command: str | Sequence[str], options: StartOptions, *, whe
             labels=options.get("labels") or {},
             redact=options.get("redact", ()),
         )
-        if limits := {name: seconds for name in _LIMITS if (seconds := _limit(options, name)) is not None}:
-            request.time_limits.CopyFrom(
-                process_pb.TimeLimits(**{name: to_duration(seconds) for name, seconds in limits.items()})
-            )
+        limits = {name: limit for name in _LIMITS if (limit := _to_duration(name, options.get(name))) is not None}
+        if limits:
+            request.time_limits.CopyFrom(process_pb.TimeLimits(**limits))
         if (terminal := options.get("terminal")) is not None:
             request.terminal.CopyFrom(_to_terminal(terminal))
         if (privileges := options.get("privileges")) is not None:
@@ -67,11 +68,11 @@ def _texts_of(command: str | Sequence[str], options: StartOptions) -> Iterator[t
 _LIMITS = ("timeout", "idle_timeout", "grace")
 
 
-def _limit(options: StartOptions, name: str) -> float | None:
-    seconds = options.get(name)
-    if seconds is None or isinstance(seconds, float | int):
-        return seconds
-    raise TypeError
+def _to_duration(argument: str, given: object) -> Duration | None:
+    """A length of time as the wire has it; None stays None."""
+    seconds = to_timeout(argument, given)
+    with written_down(argument):
+        return None if seconds is None else to_duration(seconds)
 
 
 def _to_terminal(terminal: Terminal) -> pb.Terminal:
@@ -145,8 +146,7 @@ def to_run_request(start: pb.StartRequest, *, detach_after: float | None) -> pb.
     Raises:
         InvalidInput: As for a start.
     """
-    with written_down("detach_after"):
-        return pb.RunRequest(start=start, detach_after=None if detach_after is None else to_duration(detach_after))
+    return pb.RunRequest(start=start, detach_after=_to_duration("detach_after", detach_after))
 
 
 def to_attach_request(process_id: str, where: OutputRange, *, times: bool = False) -> pb.AttachRequest:
@@ -182,8 +182,8 @@ def to_signal_request(
             process_id=process_id,
             signal=number,
             scope=pb.SignalScope.ValueType(scope),
-            grace=None if grace is None else to_duration(grace),
-            wait=None if wait is None else to_duration(wait),
+            grace=_to_duration("grace", grace),
+            wait=_to_duration("wait", wait),
         )
 
 
@@ -197,14 +197,9 @@ def to_cancel_request(target: str | Key, *, grace: float | None, wait: float | N
         return pb.ProcessServiceCancelRequest(
             process_id="" if isinstance(target, Key) else target,
             key=to_key(target) if isinstance(target, Key) else None,
-            grace=None if grace is None else to_duration(grace),
-            wait=None if wait is None else to_duration(wait),
+            grace=_to_duration("grace", grace),
+            wait=_to_duration("wait", wait),
         )
-
-
-def invalid(field: str, description: str) -> InvalidInput:
-    """The error that says so."""
-    return InvalidInput(f"{field}: {description}", violations=(Violation(field, description),))
 
 
 @contextmanager

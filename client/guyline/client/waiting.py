@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.argument import check_timeout
+from guyline.client.argument import invalid, to_timeout
 from guyline.client.conditions import Condition, Exited, FileExists, Match, Met, NotMet, PortOpen, Printed
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.enums import OutputWait, WaitOver
-from guyline.client.requests import invalid, written_down
+from guyline.client.requests import written_down
 from guyline.client.view import Omission, View
 from guyline.client.wire import to_duration, to_process_info
 
@@ -26,7 +26,7 @@ async def wait_for(
     Raises:
         NotMet: None does, and the time is over or the output has ended.
     """
-    check_timeout("timeout", timeout)
+    timeout = to_timeout("timeout", timeout)
     request = pb.ProcessServiceWaitRequest(process_id=process_id, conditions=map(_to_condition, conditions))
     for seconds, is_last in _calls(timeout):
         request.timeout.CopyFrom(to_duration(seconds))
@@ -46,7 +46,7 @@ async def wait_for(
 
 async def view(connection: Connection, request: pb.GetOutputRequest, *, wait: float | None) -> View:
     """Returns output as shown, once what the request waits for has happened or the time is over. Cancelling is safe."""
-    check_timeout("wait", wait)
+    wait = to_timeout("wait", wait)
     seen = None
     for seconds, _ in _calls(wait or 0.0):
         if wait:
