@@ -240,7 +240,7 @@ async def test_a_run_is_not_begun_with_what_it_cannot_go_through_with(
     scripted: ScriptedAgent, client: AsyncAgent
 ) -> None:
     """The command would run, and nobody would get what it did."""
-    for argument, given in (("input", 5), ("input", "text"), ("max_output_bytes", "5")):
+    for argument, given in (("input", 5), ("input", [b"a", 1]), ("max_output_bytes", "5")):
         options: dict[str, Any] = {argument: given}
         with pytest.raises(InvalidInput, match=f"^{argument}: .* expected$"):
             await client.run(["cat"], **options)

@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 
 from guyline.agent.v1 import process_pb2
@@ -14,6 +15,7 @@ from guyline.client import (
     Chunk,
     CommandFailed,
     GroupLimits,
+    InputConflict,
     InvalidInput,
     OutputMode,
     Privileges,
@@ -24,7 +26,18 @@ from guyline.client import (
 )
 from guyline.client.enums import InputMode
 from guyline.stream.v1.stream_pb2 import Gap, StreamControl
-from tests.client.scripted import PROCESS_ID, ScriptedAgent, as_run, began, breaks, ended, gives, printed, process
+from tests.client.scripted import (
+    PROCESS_ID,
+    ScriptedAgent,
+    as_run,
+    began,
+    breaks,
+    ended,
+    fails,
+    gives,
+    printed,
+    process,
+)
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
@@ -203,6 +216,27 @@ async def test_input_is_written_while_output_is_read(scripted: ScriptedAgent, cl
     assert start.start.input == process_pb2.INPUT_MODE_PIPE
     assert (write.offset, write.data, close.offset) == (0, b"data", 4)
     assert completed.output == b"data"
+
+
+async def test_a_command_that_cannot_be_fed_is_ended(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """It would wait for the rest for ever; and half of an input that seems to end there is worse than none."""
+
+    async def runs(_request: object, _context: object) -> AsyncIterator[Any]:
+        yield began()
+        await asyncio.Event().wait()
+
+    conflict = fails(grpc.StatusCode.ALREADY_EXISTS, "INPUT_CONFLICT", next_offset="9")
+    scripted.plays(runs, conflict, gives(pb.ProcessServiceCancelResponse(process=process())))
+
+    with pytest.raises(InputConflict):
+        await client.run(["cat"], input=b"data")
+
+    assert scripted.calls[-1] == pb.ProcessServiceCancelRequest(process_id=PROCESS_ID)
+
+
+async def test_an_input_is_taken_from_any_memory(real: AsyncAgent) -> None:
+    """Every second byte of something is bytes as well."""
+    assert (await real.run("cat", input=memoryview(b"a-b-c-")[::2])).output == b"abc"
 
 
 @pytest.mark.parametrize("given", [None, b"input"])

@@ -10,7 +10,7 @@ from weakref import WeakSet
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.address import UnixAddress, default_address, to_address
-from guyline.client.argument import check_data, check_text, invalid, to_seconds, to_size
+from guyline.client.argument import check_text, invalid, to_bytes, to_seconds, to_size
 from guyline.client.canceling import cancel
 from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed, Completed, StillRunning
 from guyline.client.connection import Connection
@@ -138,7 +138,8 @@ class AsyncAgent:
     ) -> Completed:
         """Runs a command to its end.
 
-        Cancelling leaves the command to itself; ``timeout`` ends it. It waits while ``on_output`` does.
+        Cancelling leaves the command to itself; ``timeout`` ends it. It waits while ``on_output`` does. If it cannot be
+        given all of its ``input``, it is ended: it would wait for the rest for ever, or take a part for the whole.
 
         Args:
             command: A line for ``sh -c``, or a program and its arguments.
@@ -151,12 +152,12 @@ class AsyncAgent:
             GuylineError: As ``open``.
         """
         refuse_others(options, RunOptions, of="AsyncAgent.run")
-        data = options.get("input")
-        if data is not None:
+        data = None
+        if (given := options.get("input")) is not None:
             if options.get("terminal") is not None:
                 description = "a terminal has no end; use `open` and `write`"
                 raise invalid("input", description)
-            check_data("input", data)
+            data = to_bytes("input", given)
             options.setdefault("stdin", InputMode.PIPE)
         most = to_size("max_output_bytes", options.get("max_output_bytes", MAX_OUTPUT_BYTES))
         # What a start that is repeated with its key has been given before is passed over.

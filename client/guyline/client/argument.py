@@ -56,6 +56,16 @@ def check_data(argument: str, given: object) -> None:
         raise invalid(argument, f"is {_kind(given)}, where bytes or an iterable of bytes are expected")
 
 
+def to_bytes(argument: str, given: object) -> bytes | bytearray:
+    """All of it, as it is now. Pieces are none: one that is wrong would be found when the others are written."""
+    if not isinstance(given, Bytes):
+        raise invalid(argument, f"is {_kind(given)}, where bytes are expected")
+    try:
+        return given.tobytes() if isinstance(given, memoryview) else given
+    except ValueError:
+        raise invalid(argument, "is a memoryview that was released, where bytes are expected") from None
+
+
 def to_path(argument: str, given: object) -> Path | None:
     """A path, however it is written; None stays None."""
     if given is None:

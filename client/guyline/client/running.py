@@ -3,10 +3,10 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from guyline.client.completed import Collected
-from guyline.client.errors import InputClosed
+from guyline.client.errors import AgentUnreachable, GuylineError, InputClosed
 from guyline.client.process import AsyncProcess
 from guyline.client.values import Bytes, Chunk
 
@@ -27,13 +27,26 @@ async def fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[o
     """Collects the output, and feeds the process meanwhile: neither waits for the other."""
     if data is None:
         return await collecting
+    feeding: asyncio.Task[None] | None = None
     try:
         async with asyncio.TaskGroup() as group:
             feeding = group.create_task(_feed(process, data))
             await collecting
             feeding.cancel()
     except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        error: BaseException = failed.exceptions[0]
+        if feeding is not None and not feeding.cancelled() and feeding.exception() is error:
+            await _end(process, why=error)
+        raise error from None
+
+
+async def _end(process: AsyncProcess, *, why: BaseException) -> None:
+    """Ends what will not get the rest of its input. What another start was first to begin is that one's to feed, and an
+    agent that did not come back has been waited for long enough.
+    """
+    if not process.attached and not isinstance(why, AgentUnreachable):
+        with suppress(GuylineError):  # what the feeding met is told
+            await process.cancel()
 
 
 async def _feed(process: AsyncProcess, data: Bytes) -> None:
