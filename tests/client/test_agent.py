@@ -244,6 +244,26 @@ async def test_an_agent_with_another_store_is_not_taken_for_the_old_one(agent: R
             await process.wait()
 
 
+@pytest.mark.parametrize("argument", ["address", "token_file", "ca_file"])
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"], ids=ascii)
+def test_what_no_file_can_be_called_is_refused(argument: str, name: str) -> None:
+    """It would be found by a line inside, when the agent is dialled."""
+    given: dict[str, Any] = {"address": "tcp://localhost:1"}
+    given[argument] = name if argument.endswith("_file") else f"unix:{name}"
+
+    with pytest.raises(InvalidInput) as refused:
+        AsyncAgent(**given)
+
+    assert refused.value.violations[0].field == argument
+
+
+async def test_a_folder_is_no_token_and_not_empty_either() -> None:
+    """What is said is what the system says of it."""
+    with pytest.raises(InvalidInput, match=r"^token_file: cannot read /: Is a directory$"):
+        async with AsyncAgent("tcp://localhost:1", token_file="/"):
+            pass
+
+
 @pytest.mark.parametrize("argument", ["address", "chat_id", "token_file", "ca_file"])
 def test_what_is_empty_is_refused_and_never_taken_for_none(argument: str) -> None:
     """A variable that was not set would give a chat all rights."""
@@ -256,6 +276,11 @@ def test_what_is_empty_is_refused_and_never_taken_for_none(argument: str) -> Non
     assert refused.value.violations[0].field == argument
 
 
+class _BytesPath:
+    def __fspath__(self) -> bytes:
+        return b"/ca.pem"
+
+
 @pytest.mark.parametrize(
     ("argument", "given"),
     [
@@ -264,6 +289,7 @@ def test_what_is_empty_is_refused_and_never_taken_for_none(argument: str) -> Non
         ("chat_id", 5),
         ("token_file", 5),
         ("ca_file", b"/ca.pem"),
+        ("ca_file", _BytesPath()),
         ("patience", "60"),
         ("connect_timeout", math.nan),
         ("keepalive", None),

@@ -296,7 +296,9 @@ async def test_a_number_may_be_of_any_type(scripted: ScriptedAgent, client: Asyn
     assert 0 < view.wait.nanos <= 250_000_000
 
 
-async def test_what_a_handle_cannot_take_is_refused(scripted: ScriptedAgent, handle: AsyncProcess) -> None:
+async def test_what_a_handle_cannot_take_is_refused(
+    scripted: ScriptedAgent, client: AsyncAgent, handle: AsyncProcess
+) -> None:
     """NaN would wait for ever or not at all; the rest would be an error of a line inside."""
     calls: tuple[tuple[str, Callable[..., Awaitable[object]], Any], ...] = (
         ("timeout", handle.wait, math.nan),
@@ -308,6 +310,7 @@ async def test_what_a_handle_cannot_take_is_refused(scripted: ScriptedAgent, han
         ("data", handle.write, None),
         ("data", handle.write, "text"),
         ("max_line_bytes", lambda given: anext(handle.lines(max_line_bytes=given)), "64"),
+        ("labels", lambda given: anext(client.watch(labels=given)), 5),
         ("timeout", handle.wait, 10**400),
         ("timeout", handle.wait, Decimal("sNaN")),
         ("grace", lambda given: handle.signal(grace=given), math.nan),

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, assert_type, cast
 
 import pytest
 
@@ -201,10 +201,14 @@ def test_an_option_that_nobody_knows_is_refused_here_too(agent: Agent) -> None:
 
 def test_what_cannot_be_written_is_refused_here_too(agent: Agent) -> None:
     """As in the twin, not with an error of a line inside."""
-    nothing: Any = None
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"piece"
+
     with agent.open(["cat"], stdin=InputMode.PIPE) as process:
-        with pytest.raises(InvalidInput, match=r"^data: is None, where bytes"):
-            process.write(nothing)
+        for given in (cast(Any, None), cast(Any, pieces())):
+            with pytest.raises(InvalidInput, match=r"^data: is .*, where bytes"):
+                process.write(given)
         process.cancel()
 
 

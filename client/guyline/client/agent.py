@@ -324,7 +324,8 @@ class AsyncAgent:
             AgentUnreachable: The agent did not come back in time.
             StoreChanged: Another agent answers now.
         """
-        followed = FollowedList(labels=labels or {}, keepalive=self._keepalive)
+        with written_down("labels"):
+            followed = FollowedList(labels=labels or {}, keepalive=self._keepalive)
         async with aclosing(follow(self._connection, followed)) as messages:
             async for message in messages:
                 for event in to_watch_events(message):

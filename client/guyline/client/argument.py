@@ -3,7 +3,7 @@
 import math
 import operator
 import os
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from pathlib import Path
 from typing import SupportsFloat, SupportsIndex
 
@@ -17,13 +17,14 @@ def invalid(field: str, description: str) -> InvalidInput:
 
 
 def check_text(argument: str, given: object) -> None:
-    """Refuses what is no text.
+    """Refuses what is no text, or none that a system call or the wire takes.
 
     Raises:
         InvalidInput: As all of these.
     """
     if not isinstance(given, str):
         raise invalid(argument, f"is {_kind(given)}, where text is expected")
+    _check_writable(argument, given, str.encode)
 
 
 def to_seconds(argument: str, given: object) -> float:
@@ -52,7 +53,13 @@ def to_size(argument: str, given: object) -> int:
 
 def check_data(argument: str, given: object) -> None:
     """Refuses what can hold no bytes. Of an iterable the pieces are looked at as they come."""
-    if isinstance(given, str) or not isinstance(given, Bytes | Iterable | AsyncIterable):
+    if not isinstance(given, AsyncIterable):
+        check_data_at_hand(argument, given)
+
+
+def check_data_at_hand(argument: str, given: object) -> None:
+    """The same, where no event loop is to wait for pieces."""
+    if isinstance(given, str) or not isinstance(given, Bytes | Iterable):
         raise invalid(argument, f"is {_kind(given)}, where bytes or an iterable of bytes are expected")
 
 
@@ -70,11 +77,22 @@ def to_path(argument: str, given: object) -> Path | None:
     """A path, however it is written; None stays None."""
     if given is None:
         return None
-    if not isinstance(given, str | os.PathLike):
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(text, str):
         raise invalid(argument, f"is {_kind(given)}, where a path is expected")
-    if not (path := Path(given)).name:
+    _check_writable(argument, text, os.fsencode)  # a file may have a name that is no Unicode
+    if (path := Path(text)) == Path():
         raise invalid(argument, "is empty; give None to have none")
     return path
+
+
+def _check_writable(argument: str, text: str, encode: Callable[[str], bytes]) -> None:
+    try:
+        if b"\0" not in encode(text):
+            return
+    except UnicodeEncodeError:
+        pass
+    raise invalid(argument, "has a NUL in it, or half a character, and names nothing")
 
 
 def _kind(given: object) -> str:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from guyline.client.agent import AsyncAgent
-from guyline.client.argument import check_data
+from guyline.client.argument import check_data_at_hand
 from guyline.client.blocking import Facade, blocking, blocking_to, streaming
 from guyline.client.completed import Completed
 from guyline.client.lines import LINE_BYTES, LineSplitter
@@ -77,7 +77,7 @@ class Process(Facade[AsyncProcess]):
         comes; other threads that write meanwhile come behind it.
         """
         self._thread.check_place()
-        check_data("data", data)
+        check_data_at_hand("data", data)
         with self._writing:
             # Asked for its pieces here: it may take its time over them, and use this agent.
             for piece in (data,) if isinstance(data, Bytes) else data:
