@@ -313,6 +313,7 @@ async def test_what_a_handle_cannot_take_is_refused(
         ("labels", lambda given: anext(client.watch(labels=given)), 5),
         ("timeout", handle.wait, 10**400),
         ("timeout", handle.wait, Decimal("sNaN")),
+        ("signal", handle.signal, None),
         ("grace", lambda given: handle.signal(grace=given), math.nan),
         ("wait", lambda given: handle.signal(wait=given), "5"),
         ("wait", lambda given: handle.cancel(wait=given), math.inf),

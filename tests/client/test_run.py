@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -25,6 +25,7 @@ from guyline.client import (
     Terminal,
 )
 from guyline.client.enums import InputMode
+from guyline.client.options import RunOptions, StartOptions
 from guyline.stream.v1.stream_pb2 import Gap, StreamControl
 from tests.client.scripted import (
     PROCESS_ID,
@@ -188,10 +189,18 @@ async def test_what_is_left_out_is_left_to_the_agent(scripted: ScriptedAgent, cl
     """Defaults are the agent's, which knows where it is."""
     scripted.plays(gives(pb.StartResponse(process=process())))
 
-    await client.start(["make"], timeout=None, labels=None, env=None, terminal=None, privileges=None)
+    none = dict.fromkeys(StartOptions.__annotations__)
+    await client.start(["make"], **cast("StartOptions", none))
 
     [sent] = scripted.calls
     assert {field.name for field, _ in sent.ListFields()} == {"argv", "output_mode", "when_full", "key"}
+
+
+async def test_none_is_the_default_of_a_run_as_well(real: AsyncAgent) -> None:
+    """Whoever hands options on need not leave out those that were not given."""
+    none = cast("RunOptions", dict.fromkeys(RunOptions.__annotations__) | {"input": b"fed"})
+
+    assert (await real.run("cat; exit 3", **none)).output == b"fed"
 
 
 async def test_input_is_written_while_output_is_read(scripted: ScriptedAgent, client: AsyncAgent) -> None:

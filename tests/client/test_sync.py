@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, assert_type, cast
+from typing import Any, assert_type
 
 import pytest
 
@@ -205,8 +205,9 @@ def test_what_cannot_be_written_is_refused_here_too(agent: Agent) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"piece"
 
+    wrong: tuple[Any, ...] = (None, pieces())
     with agent.open(["cat"], stdin=InputMode.PIPE) as process:
-        for given in (cast(Any, None), cast(Any, pieces())):
+        for given in wrong:
             with pytest.raises(InvalidInput, match=r"^data: is .*, where bytes"):
                 process.write(given)
         process.cancel()

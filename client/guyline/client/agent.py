@@ -18,7 +18,7 @@ from guyline.client.credentials import to_credentials
 from guyline.client.enums import InputMode, OutputMode, ProcessState, WhenFull
 from guyline.client.following import FollowedList, FollowedOutput, follow
 from guyline.client.opened import Opened
-from guyline.client.options import RunOptions, StartOptions, refuse_others
+from guyline.client.options import RunOptions, StartOptions, or_default, refuse_others
 from guyline.client.pacing import Pacing
 from guyline.client.process import AsyncProcess
 from guyline.client.requests import (
@@ -158,18 +158,18 @@ class AsyncAgent:
                 description = "a terminal has no end; use `open` and `write`"
                 raise invalid("input", description)
             data = to_bytes("input", given)
-            options.setdefault("stdin", InputMode.PIPE)
-        most = to_size("max_output_bytes", options.get("max_output_bytes", MAX_OUTPUT_BYTES))
+            options["stdin"] = or_default(options.get("stdin"), InputMode.PIPE)
+        most = to_size("max_output_bytes", or_default(options.get("max_output_bytes"), MAX_OUTPUT_BYTES))
         # What a start that is repeated with its key has been given before is passed over.
         next_input = None if data is None else 0
         process = await self._open(command, options, detach_after=options.get("detach_after"), next_input=next_input)
-        collected = Collected(options.get("output", OutputMode.MERGED), most=most)
+        collected = Collected(or_default(options.get("output"), OutputMode.MERGED), most=most)
         async with process:
             await fed(process, data, collect(process, collected, on_output))
             if process.detached:
                 raise StillRunning(process.id, collected.output)
             completed = collected.completed(process.id, await process.wait())
-        if options.get("check", False) and not completed.exit.succeeded:
+        if options.get("check") and not completed.exit.succeeded:
             raise CommandFailed(command, completed)
         return completed
 

@@ -4,10 +4,12 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from guyline.client.enums import InputMode, OutputMode, Resource, WhenFull
 from guyline.client.values import Bytes, Key
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -68,25 +70,25 @@ class Privileges:
 class StartOptions(TypedDict, total=False):
     """How to start a command. Each is a keyword argument; what is left out, or None, is the agent's default."""
 
-    directory: str | os.PathLike[str]
+    directory: str | os.PathLike[str] | None
     """Where to start it; ``~`` is the agent's home directory. A relative one begins at the agent's default."""
     env: Mapping[str, str] | None
     """Variables on top of the agent's own."""
-    output: OutputMode
+    output: OutputMode | None
     """Whether stdout and stderr can be told apart. MERGED by default, which keeps their order."""
-    when_full: WhenFull
+    when_full: WhenFull | None
     """Whether the process waits for a slow reader, as in a shell's pipeline (``run`` and ``open``), or its oldest
     output makes room (``start``).
     """
-    kept_bytes: int
+    kept_bytes: int | None
     """How much of its output is kept, besides the first 16 KiB."""
-    background: bool
+    background: bool | None
     """Kept with the process, without effect."""
     key: Key | None
     """Makes the start repeatable by others too. By default each start gets a fresh one, so that it is repeatable
     here.
     """
-    stdin: InputMode
+    stdin: InputMode | None
     """NONE, or PIPE for ``write``."""
     terminal: Terminal | None
     """Gives it a terminal of its own, for input and output. Not with SEPARATE."""
@@ -100,7 +102,7 @@ class StartOptions(TypedDict, total=False):
     """Names and values to find it by: at most 32."""
     privileges: Privileges | None
     """As whom, and with how much of the machine, it runs."""
-    redact: Collection[str]
+    redact: Collection[str] | None
     """Names of variables whose values never appear in views. Each must be set and have at least 4 bytes."""
 
 
@@ -109,9 +111,9 @@ class RunOptions(StartOptions, total=False):
 
     input: Bytes | None
     """All that it gets to read. Not with a terminal."""
-    check: bool
+    check: bool | None
     """Raise ``CommandFailed`` unless it exits with zero."""
-    max_output_bytes: int
+    max_output_bytes: int | None
     """How much of its output the result has at most: the newest. 16 MiB by default."""
     detach_after: float | None
     """Seconds after which it is left to itself, and ``StillRunning`` raised."""
@@ -128,6 +130,11 @@ class OutputRange(TypedDict, total=False):
     """Begin with what was printed then, by the agent's clock, to the second. One without a time zone is local."""
     snapshot: bool
     """End once everything printed by now has come."""
+
+
+def or_default(given: Given | None, default: Given) -> Given:
+    """What is given, whatever it is; for None the default."""
+    return default if given is None else given
 
 
 def refuse_others(options: Mapping[str, object], known: type, *, of: str) -> None:

@@ -10,7 +10,7 @@ from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.argument import invalid, to_timeout
 from guyline.client.enums import InputMode, OutputMode, ProcessState, SignalScope, WhenFull
-from guyline.client.options import OutputRange, Privileges, ResourceLimit, StartOptions, Terminal
+from guyline.client.options import OutputRange, Privileges, ResourceLimit, StartOptions, Terminal, or_default
 from guyline.client.values import Key
 from guyline.client.wire import to_duration, to_timestamp
 
@@ -25,16 +25,16 @@ def to_start_request(command: str | Sequence[str], options: StartOptions, *, whe
         request = pb.StartRequest(
             command=command if isinstance(command, str) else "",
             argv=() if isinstance(command, str) else command,
-            directory=os.fspath(options.get("directory", "")),
+            directory=_directory(options),
             env=options.get("env") or {},
-            output_mode=process_pb.OutputMode.ValueType(options.get("output", OutputMode.MERGED)),
-            when_full=process_pb.WhenFull.ValueType(options.get("when_full", when_full)),
-            kept_bytes=options.get("kept_bytes", 0),
-            background=options.get("background", False),
+            output_mode=process_pb.OutputMode.ValueType(or_default(options.get("output"), OutputMode.MERGED)),
+            when_full=process_pb.WhenFull.ValueType(or_default(options.get("when_full"), when_full)),
+            kept_bytes=or_default(options.get("kept_bytes"), 0),
+            background=or_default(options.get("background"), False),
             key=to_key(options.get("key") or Key.new()),
-            input=process_pb.InputMode.ValueType(options.get("stdin", InputMode.UNSPECIFIED)),
+            input=process_pb.InputMode.ValueType(or_default(options.get("stdin"), InputMode.UNSPECIFIED)),
             labels=options.get("labels") or {},
-            redact=options.get("redact", ()),
+            redact=or_default(options.get("redact"), ()),
         )
         limits = {name: limit for name in _LIMITS if (limit := _to_duration(name, options.get(name))) is not None}
         if limits:
@@ -46,18 +46,23 @@ def to_start_request(command: str | Sequence[str], options: StartOptions, *, whe
         return request
 
 
+def _directory(options: StartOptions) -> str:
+    directory = options.get("directory")
+    return "" if directory is None else os.fspath(directory)
+
+
 def _texts_of(command: str | Sequence[str], options: StartOptions) -> Iterator[tuple[str, object]]:
     """The texts of a start, each with the field that it stands in."""
     if isinstance(command, str):
         yield "command", command
     else:
         yield from ((f"argv[{index}]", argument) for index, argument in enumerate(command))
-    yield "directory", os.fspath(options.get("directory", ""))
+    yield "directory", _directory(options)
     for field, pairs in (("env", options.get("env")), ("labels", options.get("labels"))):
         for name, value in (pairs or {}).items():
             yield field, name
             yield f"{field}[{name[:40]!r}]", value
-    yield from ((f"redact[{index}]", name) for index, name in enumerate(options.get("redact", ())))
+    yield from ((f"redact[{index}]", name) for index, name in enumerate(options.get("redact") or ()))
     if (terminal := options.get("terminal")) is not None:
         yield "terminal.term", terminal.term
     if (privileges := options.get("privileges")) is not None:
@@ -168,13 +173,15 @@ def to_attach_request(process_id: str, where: OutputRange, *, times: bool = Fals
 
 
 def to_signal_request(
-    process_id: str, number: int, scope: SignalScope, *, grace: float | None, wait: float | None
+    process_id: str, number: int | None, scope: SignalScope, *, grace: float | None, wait: float | None
 ) -> pb.SignalRequest:
     """A signal.
 
     Raises:
         InvalidInput: As for a start; or the signal is 0, by which nothing would be sent: the wire takes it for SIGTERM.
     """
+    if number is None:  # the wire would take it for left out
+        raise invalid("signal", "is None, where a number is expected")
     if number == 0:
         raise invalid("signal", "is 0, which sends nothing; `wait` and `list` say whether a process is there")
     with written_down("signal"):
