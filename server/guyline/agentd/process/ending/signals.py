@@ -150,7 +150,7 @@ class Signals:
 
     def will_be_killed(self, process: Process, *, within: float) -> bool:
         """Whether a ladder is about to kill all of it: it needs no further asking."""
-        ladder = process.note.ladder if process.process_id in self._climbing else None
+        ladder = process.note.ladder if self._is_climbing(process) else None
         return bool(
             ladder and ladder.to_all and ladder.signal == signal.SIGKILL and ladder.next_at <= _boot_time() + within
         )
@@ -175,8 +175,13 @@ class Signals:
             ladder = replace(first, to_all=present.to_all or ladder.to_all)
         if ladder != present:
             process.change_note(ladder=ladder)
-        if ladder != present or process.process_id not in self._climbing:
+        if ladder != present or not self._is_climbing(process):
             self.resume_ladder(process)
+
+    def _is_climbing(self, process: Process) -> bool:
+        """Not one that has just failed, and is still to be taken out."""
+        task = self._climbing.get(process.process_id)
+        return task is not None and not task.done()
 
     def _has_climbed(self, process_id: str, task: "asyncio.Task[None]") -> None:
         if self._climbing.get(process_id) is task:
