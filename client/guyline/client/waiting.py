@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.argument import invalid, to_timeout
@@ -61,17 +60,6 @@ async def view(connection: Connection, request: pb.GetOutputRequest, *, wait: fl
             break
     assert seen is not None, "there is at least one call"
     return seen
-
-
-@asynccontextmanager
-async def beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Does the work for the length of the block, or until it is done."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def _calls(timeout: float | None) -> Iterator[tuple[float, bool]]:
