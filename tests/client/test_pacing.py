@@ -214,3 +214,21 @@ async def test_a_handle_that_is_closed_within_a_wait_leaves_nothing_behind(
     await asyncio.wait({waiting})
 
     assert [task for task in asyncio.all_tasks() if "_drop" in repr(task)] == []
+
+
+async def test_a_wait_keeps_the_pacing_over_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Otherwise the process would stand still for a minute, and then wait for nobody any more."""
+    cut, never = asyncio.Event(), asyncio.Event()
+    met = pb.ProcessServiceWaitResponse(process=process(), met=0)
+    scripted.plays(_lasts(began(), until=cut), _lasts(met, until=never), _lasts(_attached(), until=never))
+    handle = await client.open(["make"])
+    waiting = asyncio.create_task(handle.wait_for(Exited()))
+    await until(lambda: len(scripted.calls) > 1)
+
+    cut.set()
+    await until(lambda: len(scripted.calls) > 2)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+    assert [type(call) for call in scripted.calls] == [pb.RunRequest, pb.ProcessServiceWaitRequest, pb.AttachRequest]
+    assert scripted.calls[2].paces

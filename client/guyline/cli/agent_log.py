@@ -71,8 +71,8 @@ class AgentLog:
         self._writer.join(_LAST_WORDS)
 
     def _write(self) -> None:
-        with contextlib.suppress(OSError):  # where nobody reads complaints, nobody misses one
-            while data := self._next():
+        while data := self._next():
+            with contextlib.suppress(OSError):  # nobody reads it, or there is no room now: the next may find some
                 while data:
                     data = data[os.write(STDERR, data) :]
 

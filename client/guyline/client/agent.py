@@ -215,7 +215,7 @@ class AsyncAgent:
             to_process_info(first.process),
             pacing=pacing,
             attached=first.attached and options.get("key") is not None,
-            opened=Opened(followed, first, messages),
+            opened=Opened(followed, first, messages, pacing=pacing),
             next_input=next_input,
         )
 

@@ -63,12 +63,12 @@ def check_data_at_hand(argument: str, given: object) -> None:
         raise invalid(argument, f"is {_kind(given)}, where bytes or an iterable of bytes are expected")
 
 
-def to_bytes(argument: str, given: object) -> bytes | bytearray:
+def to_bytes(argument: str, given: object) -> bytes:
     """All of it, as it is now. Pieces are none: one that is wrong would be found when the others are written."""
     if not isinstance(given, Bytes):
         raise invalid(argument, f"is {_kind(given)}, where bytes are expected")
     try:
-        return given.tobytes() if isinstance(given, memoryview) else given
+        return given.tobytes() if isinstance(given, memoryview) else bytes(given)
     except ValueError:
         raise invalid(argument, "is a memoryview that was released, where bytes are expected") from None
 

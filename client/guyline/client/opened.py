@@ -6,6 +6,7 @@ from contextlib import aclosing, contextmanager, suppress
 
 from guyline.client.errors import GuylineError
 from guyline.client.following import FollowedOutput, OutputMessage
+from guyline.client.pacing import Pacing
 
 _Take = Callable[[AsyncGenerator[OutputMessage, None]], AsyncGenerator[object, None]]
 
@@ -21,12 +22,19 @@ class Opened:
         followed: What is followed.
         first: Its first message.
         rest: The others.
+        pacing: Says of a call that is made after a break whether it paces the process.
     """
 
     def __init__(
-        self, followed: FollowedOutput, first: OutputMessage, rest: AsyncGenerator[OutputMessage, None]
+        self,
+        followed: FollowedOutput,
+        first: OutputMessage,
+        rest: AsyncGenerator[OutputMessage, None],
+        *,
+        pacing: Pacing,
     ) -> None:
         self.followed = followed
+        self._pacing = pacing
         self.first = first
         self._rest = rest
         self._flow: AsyncGenerator[object, None] | None = None
@@ -66,6 +74,6 @@ class Opened:
 
     async def _drop(self, flow: AsyncGenerator[object, None]) -> None:
         """Ends with the first message after the last wait: to give up waiting for one would end the stream."""
-        with suppress(GuylineError):  # whoever waits is told by the wait itself
+        with self._pacing.among(self.followed, reads=False), suppress(GuylineError):  # the wait itself tells of it
             while self._waiters and await anext(flow, None) is not None:
                 pass

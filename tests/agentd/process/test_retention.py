@@ -514,3 +514,47 @@ async def test_keys_that_are_forgotten_after_the_clock_was_set_back_start_nothin
         await world.start(key=keys[0])
     world.time.pass_by(1)
     assert (await world.start(key=world.key())).is_running
+
+
+async def test_a_clock_that_is_set_back_twice_makes_no_forgotten_key_good(world: World) -> None:
+    """What was forgotten while the horizon was still to come stays forgotten."""
+    world.close()
+    world.most = 10
+    world.open()
+    for _ in range(30):
+        world.time.pass_by(1)
+        await world.run(key=world.key())
+    world.sweep()
+    world.time.jump(-5 * HOUR)
+    world.sweep()
+    world.time.pass_by(600)
+    forgotten = world.key()
+    await world.run(key=forgotten)
+    for _ in range(30):
+        world.time.pass_by(1)
+        await world.run(key=world.key())
+    world.time.pass_by(2 * HOUR)
+    world.sweep()
+    world.sweep()
+    world.time.jump(forgotten.created_at - 10 - world.time.wall)
+    world.sweep()
+    world.time.pass_by(60)
+    world.sweep()
+
+    with pytest.raises(KeyExpired):
+        await world.start(key=forgotten)
+
+
+async def test_behind_a_clock_that_was_set_back_callers_may_be_a_little_ahead(world: World) -> None:
+    """As the clocks of two machines are."""
+    world.close()
+    world.most = 10
+    world.open()
+    for _ in range(30):
+        world.time.pass_by(1)
+        await world.run(key=world.key())
+    world.sweep()
+    world.time.jump(-HOUR)
+    world.sweep()
+
+    assert (await world.start(key=world.key(ahead=0.02))).is_running

@@ -14,6 +14,8 @@ from guyline.errors import GuylineError
 AHEAD = 3600.0
 """Seconds by which a caller's clock may be ahead of the agent's. Keys are remembered for as much longer."""
 
+_SKEW = 5.0
+"""Seconds by which clocks that are kept right may differ."""
 _CROWDED = 2
 """So many times the keys that are to be remembered, and none is taken any more that is ahead of the agent's clock."""
 
@@ -84,6 +86,7 @@ class Keys:
         self.retention = retention  # seconds
         self._most = most
         self._horizon = horizon
+        self._forgotten_up_to = 0.0  # while the horizon was still to come
         self._good_from = math.inf  # while the horizon is still to come: keys that are behind it are good from here on
         self._keep_horizon = keep_horizon
         self._clock = clock
@@ -143,7 +146,7 @@ class Keys:
         ages = sorted(use.created_at for use in self._uses.values())
         reached = min(ages[min(surplus + self._most // 10, len(ages) - 1)], now)
         if self._horizon > now:
-            self._good_from = max(self._good_from, reached)
+            self._forgotten_up_to = max(self._forgotten_up_to, reached)
         elif reached > self._horizon:
             self._keep_horizon(reached)
             self._horizon = reached
@@ -163,7 +166,8 @@ class Keys:
     def _is_behind_horizon(self, created_at: float) -> bool:
         """Whether a key is so old that it may have been forgotten."""
         now = self._look_at_clock()
-        return created_at <= self._horizon and not self._good_from < created_at <= now
+        good_from = max(self._good_from, self._forgotten_up_to)
+        return created_at <= self._horizon and not good_from < created_at <= now + _SKEW
 
     def _look_at_clock(self) -> float:
         """Returns the time. A horizon that is still to come was moved before the clock was set back.
