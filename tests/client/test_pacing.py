@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import AsyncAgent, Exited, Met, View, WhenFull
+from guyline.client import AsyncAgent, Exited, Met, NotMet, Printed, View, WhenFull
 from guyline.client.process import AsyncProcess
 from tests.client.scripted import Context, Play, ScriptedAgent, as_run, began, breaks, ended, gives, printed, process
 from tests.support.agent import RunningAgent
@@ -232,3 +232,16 @@ async def test_a_wait_keeps_the_pacing_over_a_break(scripted: ScriptedAgent, cli
 
     assert [type(call) for call in scripted.calls] == [pb.RunRequest, pb.ProcessServiceWaitRequest, pb.AttachRequest]
     assert scripted.calls[2].paces
+
+
+async def test_output_after_a_wait_beyond_the_time_of_the_call_is_all_there(shared_agent: RunningAgent) -> None:
+    """The time that has passed ends the stream, and takes nothing of it away."""
+    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
+        handle = await agent.open("echo hello; exec sleep 60", detach_after=0.3)
+        await handle.wait_for(Printed("hello"), timeout=DEADLINE)
+        with pytest.raises(NotMet):
+            await handle.wait_for(Exited(), timeout=0.4)
+
+        assert await _all(handle) == b"hello\n"
+        assert handle.detached
+        await handle.signal()

@@ -238,3 +238,13 @@ async def test_a_worker_that_dies_as_a_limit_strikes_is_followed_by_one_that_str
     over = await attach(agent, start.process_id)
 
     assert (over.exit.signal, over.exit.time_limit) == (signal.SIGKILL, TIME_LIMIT_TIMEOUT)
+
+
+async def test_a_detach_that_is_due_already_comes_behind_what_was_printed(shared_agent: RunningAgent) -> None:
+    """Who takes a stream up late has missed nothing: what is kept is not cut off by the time that has passed."""
+    async with started(shared_agent, f"head -c {MIB} /dev/zero; echo end; exec sleep 60") as start:
+        await attach(shared_agent, start.process_id, until=printed(b"end\n"))
+        late = await attach(shared_agent, start.process_id, detach_after=seconds(0))
+
+    assert (len(late.data), late.data[-4:]) == (MIB + 4, b"end\n")
+    assert (late.has_ended, late.messages[-1].limit) == (False, TIME_LIMIT_DETACH_AFTER)

@@ -38,8 +38,8 @@ class Follower:
     """One reader of one process. Iterate ``batches``; nothing here slows the process, unless it ``paces`` it.
 
     A batch is told only once there is something to tell, or after ``quiet`` seconds. With ``times`` it says when its
-    data was printed. With ``detach_after`` it goes no further than so many seconds after the process's start, if that
-    runs then.
+    data was printed. With ``detach_after`` it goes no further than to what was printed so many seconds after the
+    process's start, or by now if that is over, if the process runs then.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Follower:
         self._quiet = quiet
         self._times = times
         self._detach_at = None if detach_after is None else process.origin.began_at + detach_after
+        self._detach_position: int | None = None  # once that time is over
         self._pacing = process.output.pacing if paces else None
         self._ends_at: int | None = None  # once it has ended: a descendant may go on printing for ever
         self._version = -1
@@ -109,8 +110,12 @@ class Follower:
                 return Batch(self._position, changed=False, offset=self._position)
 
     def _must_detach(self) -> bool:
-        is_over = self._detach_at is not None and time.monotonic() >= self._detach_at
-        return is_over and self._process.is_running
+        """Once the time is over, and everything that had been printed by then is sent."""
+        if self._detach_at is None or time.monotonic() < self._detach_at or not self._process.is_running:
+            return False
+        if self._detach_position is None:
+            self._detach_position = self._process.output.journal.size
+        return self._position >= self._detach_position
 
     async def _let_more_come(self, bell: Bell) -> None:
         """No more than one small message in a flush time; the first after a pause goes at once."""
