@@ -235,6 +235,12 @@ class World:
         self.processes.close()
         self.journals.close()
 
+    def remember_at_most(self, most: int) -> None:
+        """The next worker keeps so many ended processes, and so many keys."""
+        self.close()
+        self.most = most
+        self.open()
+
     def keep_horizon(self, horizon: float) -> None:
         """As on a disk."""
         self.horizon = horizon
