@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from guyline.agentd.process.errors import SystemExhausted
 
-_WANTS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC}
+EXHAUSTED = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETOOMANYREFS})
+"""What the system says that has no room for something now."""
 
 
 @contextmanager
@@ -22,6 +23,6 @@ def exhaustion_told(what: str, *, halfway: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as why:
-        if why.errno not in _WANTS:
+        if why.errno not in EXHAUSTED:
             raise
         raise SystemExhausted(why.errno, what, halfway=halfway) from why

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from guyline.agentd.process.errors import CommandNotRunnable, DirectoryNotUsable, LookupTimedOut, SystemExhausted
 from guyline.agentd.process.threads import OwnThreads
+from guyline.agentd.system.files import is_want
 from guyline.agentd.system.mounts import Mounts
 
 _THREADS = 16
 """So many look-ups may hang at once; the next ones then wait, and time out."""
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def _open(directory: str) -> tuple[int, str]:
     try:
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as why:
-        if why.errno in _EXHAUSTED:
-            raise SystemExhausted(why.errno) from why
+        if is_want(why):
+            raise SystemExhausted(why.errno or errno.EMFILE) from why
         raise DirectoryNotUsable(directory, why.errno or errno.EINVAL) from why
     if not os.access(directory, os.X_OK):
         os.close(descriptor)

@@ -17,6 +17,7 @@ from guyline.agentd.process.errors import (
     StartCanceled,
     SystemExhausted,
 )
+from guyline.agentd.process.exhaustion import EXHAUSTED
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting.environment import Environment
@@ -28,7 +29,6 @@ from guyline.agentd.process.streams.channels import Channels
 from guyline.agentd.process.streams.secrets import chosen
 from guyline.errors import GuylineError
 
-_EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETOOMANYREFS}
 LASTING_FAILURES = (CommandNotRunnable, PrivilegeMissing)
 """Remembered for the start's key. Others may pass: the same key may try again."""
 _LEAST_PAUSED_BYTES = 16 << 20
@@ -167,6 +167,6 @@ def spawn_failure(origin: Origin, number: int, part: str) -> GuylineError:
     if origin.is_fence:
         assert origin.key
         return StartCanceled(origin.key)
-    if number in _EXHAUSTED:
+    if number in EXHAUSTED:
         return SystemExhausted(number)
     return setup_failure(part, number) or CommandNotRunnable(origin.argv[0], number)
