@@ -10,13 +10,30 @@ import grpc
 import pytest
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import AsyncAgent, Exited, Met, NotMet, Printed, View, WhenFull
+from guyline.client import AsyncAgent, Exit, Exited, InputMode, NotMet, Printed, StillRunning, WhenFull
 from guyline.client.process import AsyncProcess
 from tests.client.scripted import Context, Play, ScriptedAgent, as_run, began, breaks, ended, gives, printed, process
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE, until
 
 MUCH = 48 << 20
+MUCH_LATER = f"echo ready; read go; exec head -c {MUCH} /dev/zero"
+LEAST_PAUSING = 16 << 20  # of which half may be unsent
+
+
+async def _wait(handle: AsyncProcess) -> Exit | None:
+    return await handle.wait(DEADLINE)
+
+
+async def _wait_for(handle: AsyncProcess) -> Exit | None:
+    return (await handle.wait_for(Exited(), timeout=DEADLINE)).process.exit
+
+
+async def _view(handle: AsyncProcess) -> Exit | None:
+    return (await handle.view(wait=DEADLINE)).process.exit
+
+
+WAITS = [_wait, _wait_for, _view]
 
 
 async def _all(handle: AsyncProcess) -> bytes:
@@ -65,7 +82,7 @@ async def test_who_waits_lets_the_reader_pace_after_a_break(scripted: ScriptedAg
     scripted.plays(gives(ended()), gives(ended()))
     handle = await client.open(["make"])
     waiter = asyncio.create_task(handle.wait())
-    await until(lambda: handle._opened is None)
+    await until(lambda: handle._streams._opened is None)
     reader = asyncio.create_task(_read(handle, reading := asyncio.Event()))
     await reading.wait()
 
@@ -82,12 +99,12 @@ async def test_who_waits_goes_on_when_the_reader_has_left(scripted: ScriptedAgen
     scripted.plays(_lasts(began(), until=never), _lasts(_attached(), until=never), gives(ended(3)))
     handle = await client.open(["make"])
     waiter = asyncio.create_task(handle.wait())
-    await until(lambda: handle._opened is None)
+    await until(lambda: handle._streams._opened is None)
     async with aclosing(handle.output()) as chunks:
         await anext(chunks)
 
     assert (await waiter).code == 3
-    assert [(call.cursor, call.paces) for call in scripted.calls[2:]] == [(b"0", True)]
+    assert [(call.cursor, call.paces, call.drains) for call in scripted.calls[2:]] == [(b"0", False, True)]
 
 
 async def test_a_stream_that_was_opened_first_takes_the_pacing_back(
@@ -140,28 +157,91 @@ async def test_looking_and_waiting_take_no_pace_from_a_reader(scripted: Scripted
     assert [call.paces for call in scripted.calls[1:]] == [False, False]
 
 
-@pytest.mark.parametrize(
-    "wait",
-    [
-        lambda handle: handle.wait_for(Exited(), timeout=DEADLINE),
-        lambda handle: handle.view(wait=DEADLINE),
-    ],
-    ids=["wait_for", "view"],
-)
+@pytest.mark.parametrize("wait", [_wait_for, _view])
 async def test_who_waits_without_reading_holds_no_process_up(
-    shared_agent: RunningAgent, wait: Callable[[AsyncProcess], Awaitable[Met | View]]
+    shared_agent: RunningAgent, wait: Callable[[AsyncProcess], Awaitable[Exit | None]]
 ) -> None:
     """A handle just opened has a stream that nobody reads: the process stood still, and the wait never ended."""
     async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
         handle = await agent.open(f"head -c {MUCH} /dev/zero", kept_bytes=1 << 20)
 
-        waited = await wait(handle)
+        exit_ = await wait(handle)
         chunks = [chunk async for chunk in handle.output()]
 
-    assert waited.process.exit is not None
+    assert exit_ is not None
     assert chunks[0].offset == 0
     gaps = sum(chunk.gap.stop - chunk.gap.start for chunk in chunks if chunk.gap)
     assert sum(len(chunk.data) for chunk in chunks) + gaps == MUCH
+
+
+async def _left_early(agent: AsyncAgent) -> AsyncProcess:
+    handle = await agent.open(MUCH_LATER, stdin=InputMode.PIPE, kept_bytes=LEAST_PAUSING)
+    async with aclosing(handle.output()) as chunks:
+        await anext(chunks)
+    return handle
+
+
+async def _started(agent: AsyncAgent) -> AsyncProcess:
+    return await agent.start(MUCH_LATER, stdin=InputMode.PIPE, kept_bytes=LEAST_PAUSING, when_full=WhenFull.PAUSE)
+
+
+async def _attached_to(agent: AsyncAgent) -> AsyncProcess:
+    return await agent.attach((await _started(agent)).id, paces=True)
+
+
+async def _waited_too_shortly(agent: AsyncAgent) -> AsyncProcess:
+    handle = await agent.open(MUCH_LATER, stdin=InputMode.PIPE, kept_bytes=LEAST_PAUSING)
+    with pytest.raises(StillRunning):
+        await handle.wait(timeout=0.05)
+    return handle
+
+
+async def _detached(agent: AsyncAgent) -> AsyncProcess:
+    handle = await agent.open(MUCH_LATER, stdin=InputMode.PIPE, kept_bytes=LEAST_PAUSING, detach_after=0.05)
+    with pytest.raises(NotMet):
+        await handle.wait_for(Exited(), timeout=0.1)
+    return handle
+
+
+@pytest.mark.parametrize("handle_of", [_left_early, _started, _attached_to, _waited_too_shortly, _detached])
+@pytest.mark.parametrize("wait", WAITS)
+async def test_who_waits_on_a_handle_that_nobody_reads_has_the_process_go_on(
+    shared_agent: RunningAgent,
+    handle_of: Callable[[AsyncAgent], Awaitable[AsyncProcess]],
+    wait: Callable[[AsyncProcess], Awaitable[Exit | None]],
+) -> None:
+    """It stood still once it had printed what is kept, for the minute in which its reader may come back."""
+    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
+        handle = await handle_of(agent)
+        await handle.write(b"go\n", eof=True)
+
+        exit_ = await wait(handle)
+
+    assert exit_ is not None
+    assert exit_.succeeded
+
+
+async def test_who_waits_takes_the_pacing_from_no_reader(shared_agent: RunningAgent) -> None:
+    """Not even one of another program; the slow reader gets every byte."""
+    async with (
+        AsyncAgent(shared_agent.address, patience=DEADLINE) as agent,
+        AsyncAgent(shared_agent.address, patience=DEADLINE) as elsewhere,
+    ):
+        started = await _started(agent)
+        reader = (await elsewhere.attach(started.id, paces=True)).output()
+        await started.write(b"go\n", eof=True)
+        async with aclosing(reader) as chunks:
+            sizes, gaps = [len((await anext(chunks)).data)], []
+            waiting = asyncio.create_task(started.wait_for(Exited()))
+            with pytest.raises(NotMet):  # as long as nobody reads
+                await (await agent.attach(started.id)).wait_for(Exited(), timeout=0.5)
+            async for chunk in chunks:
+                sizes.append(len(chunk.data))
+                gaps.append(chunk.gap)
+        await waiting
+
+    assert sum(sizes) == MUCH + len("ready\n")
+    assert not any(gaps)
 
 
 async def test_a_wait_takes_the_pacing_from_nobody_and_keeps_it_for_the_output(
@@ -216,8 +296,8 @@ async def test_a_handle_that_is_closed_within_a_wait_leaves_nothing_behind(
     assert [task for task in asyncio.all_tasks() if "_drop" in repr(task)] == []
 
 
-async def test_a_wait_keeps_the_pacing_over_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
-    """Otherwise the process would stand still for a minute, and then wait for nobody any more."""
+async def test_a_wait_has_its_process_go_on_over_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Otherwise it would stand still for a minute. A reader that has begun elsewhere meanwhile keeps the pacing."""
     cut, never = asyncio.Event(), asyncio.Event()
     met = pb.ProcessServiceWaitResponse(process=process(), met=0)
     scripted.plays(_lasts(began(), until=cut), _lasts(met, until=never), _lasts(_attached(), until=never))
@@ -231,7 +311,7 @@ async def test_a_wait_keeps_the_pacing_over_a_break(scripted: ScriptedAgent, cli
     await asyncio.wait({waiting})
 
     assert [type(call) for call in scripted.calls] == [pb.RunRequest, pb.ProcessServiceWaitRequest, pb.AttachRequest]
-    assert scripted.calls[2].paces
+    assert (scripted.calls[2].paces, scripted.calls[2].drains) == (False, True)
 
 
 async def test_output_after_a_wait_beyond_the_time_of_the_call_is_all_there(shared_agent: RunningAgent) -> None:

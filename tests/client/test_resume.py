@@ -257,7 +257,7 @@ async def test_a_handle_that_nobody_reads_is_let_go_with_the_agent(scripted: Scr
     async with AsyncAgent(scripted.address) as agent:
         handle = await agent.open(["make"])
 
-    assert handle._opened is None
+    assert handle._streams._opened is None
 
 
 async def _read(handle: AsyncProcess, began: asyncio.Event) -> None:

@@ -157,7 +157,7 @@ def test_closing_ends_what_other_threads_wait_for(shared_agent: RunningAgent) ->
     process = agent.start(["sleep", "60"])
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, process.output())
-        while not process._twin._pacing._readers:
+        while not process._twin._streams._pacing._readers:
             assert not waiting.done()
         agent.close()
         with pytest.raises(GuylineError, match="closed by this program"):

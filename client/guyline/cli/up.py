@@ -5,8 +5,6 @@ import signal
 import sys
 from argparse import Namespace
 from asyncio.subprocess import Process as Child
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 
 from guyline.cli.agent_log import AgentLog
 from guyline.cli.dial import agent_of
@@ -16,6 +14,7 @@ from guyline.cli.quiet import environment_to_pass_on
 from guyline.cli.say import say, say_json
 from guyline.cli.text import to_json
 from guyline.client.address import TcpAddress, default_address, to_address
+from guyline.client.beside import beside
 from guyline.client.errors import AgentUnreachable, GuylineError, InvalidInput, Violation
 from guyline.client.values import AgentInfo
 
@@ -72,7 +71,7 @@ async def _run_agent(options: Namespace, address: str) -> int:
         loop.add_signal_handler(number, _send, child, signal.SIGTERM if number == signal.SIGHUP else number)
     log = AgentLog(child.stderr)
     try:
-        async with _beside(log.pass_on()), _beside(_greet(options, address, log)):
+        async with beside(log.pass_on()), beside(_greet(options, address, log)):
             code = _to_shell_code(await child.wait())
             await log.over()
         if not code or log.is_let_go:
@@ -83,17 +82,6 @@ async def _run_agent(options: Namespace, address: str) -> int:
     if not log.is_let_go and log.kept:
         report(GuylineError(log.kept, facts={"address": address, "exit_code": str(code)}), as_json=True)
     return code
-
-
-@asynccontextmanager
-async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Does the work for the length of the block, or until it is done."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 async def _greet(options: Namespace, address: str, log: AgentLog) -> None:

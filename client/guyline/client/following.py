@@ -95,6 +95,7 @@ class FollowedOutput(Followed[OutputMessage]):
         self._opening.keepalive.CopyFrom(to_duration(keepalive))
         self._pacing = pacing
         self._snapshot = isinstance(opening, pb.AttachRequest) and opening.snapshot
+        self._without_output = isinstance(opening, pb.AttachRequest) and opening.without_output
         self._process_id = ""
 
     def call(self, line: Line) -> StreamCall[OutputMessage]:
@@ -104,7 +105,7 @@ class FollowedOutput(Followed[OutputMessage]):
         if isinstance(self._opening, pb.RunRequest):
             self._pacing.asked(self)
             return line.processes.Run(self._opening, metadata=line.metadata)
-        self._opening.paces = self._pacing.asks(self)
+        self._opening.paces, self._opening.drains = self._pacing.asks(self)
         return line.processes.Attach(self._opening, metadata=line.metadata)
 
     def take(self, message: OutputMessage) -> bool:
@@ -137,11 +138,14 @@ class FollowedOutput(Followed[OutputMessage]):
         return FollowedOutput(opening, pacing=self._pacing, keepalive=self.keepalive)
 
     def _resumption(self) -> pb.AttachRequest:
+        asked = self._pacing.asks(self)
         return pb.AttachRequest(
             process_id=self._process_id,
             cursor=self._cursor,
             snapshot=self._snapshot,
-            paces=self._pacing.asks(self),
+            paces=asked.paces,
+            drains=asked.drains,
+            without_output=self._without_output,
             keepalive=self._opening.keepalive,
             times=self._opening.times,
             detach_after=self._opening.detach_after if self._opening.HasField("detach_after") else None,

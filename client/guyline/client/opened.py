@@ -65,6 +65,11 @@ class Opened:
         finally:
             self._waiters -= 1
 
+    async def flowed(self) -> None:
+        """Returns once nothing more comes of it, if it is `flowing`. Cancelling is safe."""
+        if self._dropping is not None:
+            await asyncio.wait({self._dropping})
+
     async def aclose(self) -> None:
         """Lets go of it."""
         if self._dropping is not None:

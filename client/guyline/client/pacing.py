@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Stream(Protocol):
@@ -12,12 +12,21 @@ class Stream(Protocol):
         """Ends the call that is under way, and goes on with another where it was."""
 
 
+class Asked(NamedTuple):
+    """What a call asks for. At most one of the two."""
+
+    paces: bool = False
+    """The process is to wait for this stream, in place of any other."""
+    drains: bool = False
+    """It is to wait for nobody, unless some stream paces it."""
+
+
 class Pacing:
     """Lets one stream of a handle ask for the pacing of its process: the agent gives it to whoever asked last.
 
-    A stream that is read comes before one that only waits for the exit: that one takes everything at once, and the
-    process would print on, past a slow reader. Among readers the first comes first. When it leaves, the next calls
-    anew, to ask for itself.
+    A stream that is read comes before one that only waits, and that has the process print on: past a slow reader, if
+    that one had to come back after a break. Among readers the first comes first. When it leaves, the next calls anew,
+    to ask for itself.
 
     Args:
         is_wanted: Whether the handle's streams are to pace the process at all.
@@ -28,6 +37,11 @@ class Pacing:
         self._readers: list[Stream] = []
         self._waiters: list[Stream] = []
         self._asked: Stream | None = None  # the last that did
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the process may wait for readers, as far as that is this handle's concern."""
+        return self._is_wanted
 
     def __repr__(self) -> str:
         return f"<pacing of {len(self._readers)} readers, {len(self._waiters)} waiters>"
@@ -44,12 +58,13 @@ class Pacing:
             streams.remove(stream)
             self._settle()
 
-    def asks(self, stream: Stream) -> bool:
-        """Whether the stream is to ask for it, in the call that it is about to make."""
+    def asks(self, stream: Stream) -> Asked:
+        """What the stream is to ask for, in the call that it is about to make."""
         if not self._is_wanted or stream is not self._first():
-            return False
+            return Asked()
         self.asked(stream)
-        return True
+        is_read = stream in self._readers
+        return Asked(paces=is_read, drains=not is_read)
 
     def asked(self, stream: Stream) -> None:
         """The stream has the pacing, without a question: it starts the process."""

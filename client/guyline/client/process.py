@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import aclosing, nullcontext
 from signal import SIGKILL, SIGTERM
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -15,14 +15,14 @@ from guyline.client.completed import StillRunning
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.enums import OutputStyle, OutputWait, SignalScope
 from guyline.client.errors import AgentUnreachable, Defect
-from guyline.client.following import FollowedOutput, OutputMessage, follow
 from guyline.client.lines import LINE_BYTES, LineSplitter
 from guyline.client.opened import Opened
 from guyline.client.options import OutputRange, refuse_others
 from guyline.client.pacing import Pacing
-from guyline.client.requests import to_attach_request, to_signal_request, written_down
+from guyline.client.requests import to_signal_request, written_down
+from guyline.client.streams import Streams
 from guyline.client.values import Bytes, Canceled, Chunk, Exit, Line, ProcessInfo, Signalled
-from guyline.client.wire import Update, to_signalled, to_update
+from guyline.client.wire import Update, to_signalled
 from guyline.client.writing import Data, Writer
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _LAST_WORD = 1.0
 """Seconds for an answer to who has waited, and had none."""
-_Stream = tuple[FollowedOutput, AsyncGenerator[OutputMessage, None]]
 
 
 class AsyncProcess:
@@ -60,9 +59,9 @@ class AsyncProcess:
         self.detached = False
         """Whether ``output`` ended because of ``detach_after``, and not because the process did."""
         self._connection = connection
-        self._pacing = pacing
-        self._keepalive = keepalive
-        self._opened = opened
+        self._streams = Streams(
+            connection, info.process_id, pacing=pacing, keepalive=keepalive, opened=opened, told=self._told
+        )
         self._writer = Writer(connection, info.process_id, next_offset=next_input)
 
     def __repr__(self) -> str:
@@ -83,9 +82,7 @@ class AsyncProcess:
 
     async def aclose(self) -> None:
         """Lets go of the stream that the handle holds. The process goes on."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened.aclose()
+        await self._streams.aclose()
 
     async def output(self, *, times: bool = False, **where: Unpack[OutputRange]) -> AsyncGenerator[Chunk, None]:
         """What the process printed and prints, as it comes, until it has exited. A break of the connection is not seen.
@@ -103,17 +100,11 @@ class AsyncProcess:
             StoreChanged: The process is not known any more.
         """
         refuse_others(where, OutputRange, of="AsyncProcess.output")
-        snapshot = where.get("snapshot", False)
-        plain = not (snapshot or times) and all(value is None for key, value in where.items() if key != "snapshot")
-        opened = await self._take_opened() if plain else None
-        followed, messages = opened or self._attached(times=times, **where)
-        may_pace = nullcontext() if snapshot else self._pacing.among(followed, reads=True)
-        with may_pace:
-            async with aclosing(self._updates(messages)) as updates:
-                async for update in updates:
-                    self.detached = update.detached
-                    for chunk in update.chunks:
-                        yield chunk
+        async with aclosing(self._streams.read(times=times, **where)) as updates:
+            async for update in updates:
+                self.detached = update.detached
+                for chunk in update.chunks:
+                    yield chunk
 
     async def lines(
         self, *, max_line_bytes: int = LINE_BYTES, **where: Unpack[OutputRange]
@@ -179,22 +170,19 @@ class AsyncProcess:
     async def _wait(self, is_told: asyncio.Event) -> Exit:
         """Sets ``is_told`` once the agent has said that it runs, when it was asked for that."""
         for _ in range(2):  # the opened stream may end before the process does, by its `detach_after`
-            opened = await self._take_whole()
-            followed, messages = opened or self._attached(tail_bytes=0)
-            with self._pacing.among(followed, reads=False):
-                async with aclosing(self._updates(messages)) as updates:
-                    async for update in updates:
-                        if update.exit is not None:
-                            return update.exit
-                        if opened is None:  # what it has sent before, and lies here, is no answer
-                            is_told.set()
+            async with aclosing(self._streams.wait()) as updates:
+                async for update, is_answer in updates:
+                    if update.exit is not None:
+                        return update.exit
+                    if is_answer:  # what was sent before, and lies here, is none
+                        is_told.set()
         raise Defect(f"the output of process {self.id} ended, and the agent did not say how the process did")
 
     async def wait_for(self, *conditions: "Condition", timeout: float | None = None) -> "Met":
         """Waits until one of several things holds: ``Exited``, ``Printed``, ``PortOpen``, ``FileExists``.
 
         What holds already is told at once; of several, the one that stands first. Cancelling is safe. A process that
-        waits for the stream of this handle, since nobody has read it yet, goes on meanwhile.
+        waits for the readers of this handle goes on meanwhile if there are none, here or elsewhere.
 
         Args:
             *conditions: 1 to 16.
@@ -207,7 +195,7 @@ class AsyncProcess:
         """
         from guyline.client import waiting  # noqa: PLC0415 - only waits need it, and every start-up would pay for it
 
-        with self._going_on() if timeout != 0 else nullcontext():
+        async with self._streams.flowing() if timeout != 0 else nullcontext():
             met = await waiting.wait_for(self._connection, self.id, conditions, timeout=timeout)
         self.info = met.process
         return met
@@ -254,7 +242,7 @@ class AsyncProcess:
                 max_bytes=max_bytes,
                 max_line_bytes=max_line_bytes,
             )
-        with self._going_on() if wait else nullcontext():
+        async with self._streams.flowing() if wait else nullcontext():
             seen = await waiting.view(self._connection, request, wait=wait)
         self.info = seen.process
         return seen
@@ -356,38 +344,6 @@ class AsyncProcess:
         request = pb.ProcessServiceRemoveRequest(process_id=self.id)
         await self._connection.ask(lambda line: line.processes.Remove, request, repeatable=False)
 
-    def _going_on(self) -> AbstractContextManager[None]:
-        """For who waits for something of the process: else it would stand still once it had printed what is kept."""
-        return nullcontext() if self._opened is None else self._opened.flowing(self._updates)
-
-    async def _take_whole(self) -> _Stream | None:
-        """The opened stream. If something of it was dropped it is of no use any more, and closed."""
-        opened, self._opened = self._opened, None
-        if opened is None:
-            return None
-        if opened.is_whole:
-            return opened.followed, opened.messages()
-        await opened.aclose()
-        return None
-
-    async def _take_opened(self) -> _Stream | None:
-        """The opened stream, or if something of it was dropped the same again."""
-        opened = self._opened
-        if (whole := await self._take_whole()) is not None or opened is None:
-            return whole
-        followed = opened.followed.begun_anew()
-        return followed, follow(self._connection, followed)
-
-    def _attached(self, *, times: bool = False, **where: Unpack[OutputRange]) -> _Stream:
-        request = to_attach_request(self.id, where, times=times)
-        followed = FollowedOutput(request, pacing=self._pacing, keepalive=self._keepalive)
-        return followed, follow(self._connection, followed)
-
-    async def _updates(self, messages: AsyncGenerator[OutputMessage, None]) -> AsyncGenerator[Update, None]:
-        async with aclosing(messages):
-            async for message in messages:
-                update = to_update(message)
-                self.info = update.of(self.info)
-                if self.info.exit is not None:
-                    self._pacing.end()
-                yield update
+    def _told(self, update: Update) -> ProcessInfo:
+        self.info = update.of(self.info)
+        return self.info

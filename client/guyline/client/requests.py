@@ -154,8 +154,10 @@ def to_run_request(start: pb.StartRequest, *, detach_after: float | None) -> pb.
     return pb.RunRequest(start=start, detach_after=_to_duration("detach_after", detach_after))
 
 
-def to_attach_request(process_id: str, where: OutputRange, *, times: bool = False) -> pb.AttachRequest:
-    """Which part of the output to follow.
+def to_attach_request(
+    process_id: str, where: OutputRange, *, times: bool = False, without_output: bool = False
+) -> pb.AttachRequest:
+    """Which part of the output to follow, if any.
 
     Raises:
         InvalidInput: As for a start.
@@ -169,6 +171,7 @@ def to_attach_request(process_id: str, where: OutputRange, *, times: bool = Fals
             since=to_timestamp(since) if since else None,
             snapshot=where.get("snapshot", False),
             times=times,
+            without_output=without_output,
         )
 
 

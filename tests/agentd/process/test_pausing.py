@@ -1,5 +1,6 @@
 """PAUSE: the one reader that paces a process may slow it down, as a pipeline would; nobody else can."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,23 +9,33 @@ import grpc.aio
 import pytest
 
 from guyline.agent.v1.process_pb2 import (
+    INPUT_MODE_PIPE,
     OUTPUT_MODE_SEPARATE,
     PROCESS_STATE_RUNNING,
     WHEN_FULL_DROP_OLDEST,
     WHEN_FULL_PAUSE,
 )
-from guyline.agent.v1.process_service_pb2 import AttachRequest, AttachResponse, RunRequest, RunResponse, StartRequest
+from guyline.agent.v1.process_service_pb2 import (
+    AttachRequest,
+    AttachResponse,
+    RunRequest,
+    RunResponse,
+    StartRequest,
+    WriteInputRequest,
+)
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceStub
 from guyline.agentd.process.streams.pacing import MAX_UNSENT_CHANGES
 from tests.agentd.process.process_parts import (
     MIB,
     Followed,
     Stream,
+    assert_invalid,
     attach,
     changed,
     end,
     ended,
     follow,
+    refusal,
     seconds,
     started,
     to_start,
@@ -40,6 +51,7 @@ IN_FLIGHT = MIB  # what a window of 64 KiB, a socket and a pipe may hold besides
 FIXED_WINDOW = [("grpc.http2.bdp_probe", 0)]  # else gRPC takes ever more the longer a loaded machine needs to answer
 NOISY = program("noise", 31, SIZE)
 NOISY_START = to_start(NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND)
+GATED = ["sh", "-c", f"read go; exec head -c {SIZE} /dev/zero"]
 WHOLE = noise.digest(31, SIZE)
 
 
@@ -152,6 +164,80 @@ async def test_a_reader_that_comes_back_in_time_finds_everything(paused: tuple[R
     assert printed < SIZE
     assert not rest.gaps
     assert digest(Followed([stuck.first]), rest) == WHOLE
+
+
+async def test_while_somebody_drains_it_a_process_waits_for_nobody(agent: RunningAgent) -> None:
+    """Who waits for its end and reads nothing: it would stand still until the patience is over. No output is sent."""
+    async with started(agent, NOISY, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND) as start:
+        drained = await attach(agent, start.process_id, drains=True, without_output=True)
+
+    assert drained.exit.code == 0
+    assert not drained.data
+    assert not drained.gaps
+    assert drained.process.when_full == WHEN_FULL_PAUSE, "and nobody has given up"
+
+
+async def test_who_drains_leaves_the_pacing_to_the_stream_that_has_it(paused: tuple[RunningAgent, Stuck]) -> None:
+    """Not a byte is lost to a slow reader because somebody else waits for the end."""
+    agent, stuck = paused
+    draining = asyncio.create_task(attach(agent, stuck.process_id, drains=True, without_output=True))
+    printed_while_stuck = await bytes_until_quiet(agent, stuck.process_id)
+
+    over = await stuck.rest()
+
+    assert printed_while_stuck <= BOUND // 2 + IN_FLIGHT
+    assert not over.gaps
+    assert digest(over) == WHOLE
+    assert (await draining).exit.code == 0
+
+
+async def test_who_drains_takes_the_place_of_the_stream_that_leaves(paused: tuple[RunningAgent, Stuck]) -> None:
+    """The process does not begin to wait for one that may come back."""
+    agent, stuck = paused
+    draining = asyncio.create_task(attach(agent, stuck.process_id, drains=True, without_output=True))
+    await bytes_until_quiet(agent, stuck.process_id)
+
+    stuck.stream.cancel()
+
+    assert (await draining).exit.code == 0
+
+
+async def test_once_nobody_drains_any_more_the_process_waits_again(agent: RunningAgent) -> None:
+    """For the readers that it was started for; what was printed until then counts as taken."""
+    async with started(agent, GATED, when_full=WHEN_FULL_PAUSE, kept_bytes=BOUND, input=INPUT_MODE_PIPE) as start:
+        await attach(agent, start.process_id, drains=True, without_output=True, snapshot=True)
+        await agent.processes.WriteInput(WriteInputRequest(process_id=start.process_id, data=b"go\n"))
+
+        printed = await bytes_until_quiet(agent, start.process_id)
+
+    assert printed <= BOUND // 2 + IN_FLIGHT
+
+
+async def test_to_pace_and_to_drain_exclude_each_other(shared_agent: RunningAgent) -> None:
+    """Nothing could be meant by it."""
+    async with started(shared_agent, ["true"]) as start:
+        refused = await refusal(attach(shared_agent, start.process_id, paces=True, drains=True))
+
+    assert_invalid(refused, "drains")
+
+
+async def test_a_stream_without_output_is_silent_about_all_of_it(shared_agent: RunningAgent) -> None:
+    """Also about what is not kept; and its cursors are as good as any."""
+    gated = ["sh", "-c", f"head -c {4 * MIB} /dev/zero; read go"]
+    async with started(shared_agent, gated, kept_bytes=MIB, input=INPUT_MODE_PIPE) as start:
+        seen = await attach(
+            shared_agent,
+            start.process_id,
+            without_output=True,
+            keepalive=seconds(200 * MS),
+            until=lambda followed: followed.messages[-1].offset == 4 * MIB,
+        )
+        await shared_agent.processes.WriteInput(WriteInputRequest(process_id=start.process_id, data=b"\n"))
+        rest = await attach(shared_agent, start.process_id, cursor=seen.messages[-1].control.cursor)
+
+    assert not seen.data
+    assert not seen.gaps
+    assert (rest.data, rest.exit.code) == (b"", 0)
 
 
 @pytest.fixture

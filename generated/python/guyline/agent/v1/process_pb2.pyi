@@ -242,7 +242,7 @@ class _WhenFullEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WhenFull.Val
     WHEN_FULL_PAUSE: _WhenFull.ValueType  # 2
     """The process waits, as it would in a shell's pipeline, while more than half of its bound is
     unsent to the one stream that paces it, or more than 16384 changes between stdout and stderr
-    are. If that stream is away for 60 s this turns into DROP_OLDEST.
+    are. If that stream is away for 60 s, and nobody drains meanwhile, this turns into DROP_OLDEST.
     """
 
 class WhenFull(_WhenFull, metaclass=_WhenFullEnumTypeWrapper):
@@ -255,7 +255,7 @@ WHEN_FULL_DROP_OLDEST: WhenFull.ValueType  # 1
 WHEN_FULL_PAUSE: WhenFull.ValueType  # 2
 """The process waits, as it would in a shell's pipeline, while more than half of its bound is
 unsent to the one stream that paces it, or more than 16384 changes between stdout and stderr
-are. If that stream is away for 60 s this turns into DROP_OLDEST.
+are. If that stream is away for 60 s, and nobody drains meanwhile, this turns into DROP_OLDEST.
 """
 Global___WhenFull: _TypeAlias = WhenFull  # noqa: Y015
 

@@ -474,6 +474,8 @@ class AttachRequest(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
     DETACH_AFTER_FIELD_NUMBER: _builtins.int
+    WITHOUT_OUTPUT_FIELD_NUMBER: _builtins.int
+    DRAINS_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """The process."""
     cursor: _builtins.bytes
@@ -485,9 +487,17 @@ class AttachRequest(_message.Message):
     snapshot: _builtins.bool
     """End the stream, without `ended`, when everything printed by now is sent."""
     paces: _builtins.bool
-    """This stream paces a process that was started with PAUSE, in place of the one that did."""
+    """This stream paces a process that was started with PAUSE, in place of the one that did. Not with
+    `drains`.
+    """
     times: _builtins.bool
     """Say when the output was printed, in `times`."""
+    without_output: _builtins.bool
+    """Send no output, and tell of no gap: only what becomes of the process, and its end."""
+    drains: _builtins.bool
+    """For who waits for a process started with PAUSE, and does not read it: while no stream paces it, it
+    goes on as if all its output were taken.
+    """
     @_builtins.property
     def keepalive(self) -> _duration_pb2.Duration:
         """A quiet stream sends a keepalive this often. 0.1 s to 10 min; unset: 15 s."""
@@ -515,10 +525,12 @@ class AttachRequest(_message.Message):
         since: _timestamp_pb2.Timestamp | None = ...,
         times: _builtins.bool = ...,
         detach_after: _duration_pb2.Duration | None = ...,
+        without_output: _builtins.bool = ...,
+        drains: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "detach_after", b"detach_after", "from_offset", b"from_offset", "keepalive", b"keepalive", "since", b"since", "tail_bytes", b"tail_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "cursor", b"cursor", "detach_after", b"detach_after", "from_offset", b"from_offset", "keepalive", b"keepalive", "paces", b"paces", "process_id", b"process_id", "since", b"since", "snapshot", b"snapshot", "tail_bytes", b"tail_bytes", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "_tail_bytes", b"_tail_bytes", "cursor", b"cursor", "detach_after", b"detach_after", "drains", b"drains", "from_offset", b"from_offset", "keepalive", b"keepalive", "paces", b"paces", "process_id", b"process_id", "since", b"since", "snapshot", b"snapshot", "tail_bytes", b"tail_bytes", "times", b"times", "without_output", b"without_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__from_offset: _TypeAlias = _typing.Literal["from_offset"]  # noqa: Y015
     _WhichOneofArgType__from_offset: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset"]  # noqa: Y015

@@ -13,6 +13,7 @@ from guyline.agentd.process.service.convert_privileges import to_privileges
 from guyline.agentd.process.service.convert_process import STATES
 from guyline.agentd.process.service.problems import Problems
 from guyline.agentd.process.spec import DEFAULT_GRACE, Key, StartSpec, TimeLimits
+from guyline.agentd.process.streams.follow import Role
 from guyline.agentd.process.streams.input import InputMode
 from guyline.agentd.system.terminal import Size
 from guyline.errors import InvalidInput, Violation
@@ -253,6 +254,15 @@ def to_write_wait(request: calls.WriteInputRequest) -> float:
 def to_detach_after(request: calls.RunRequest | calls.AttachRequest) -> float | None:
     """Seconds after the process's start. Raises InvalidInput."""
     return _to_seconds(request, "detach_after", most=LONGEST_LIMIT)
+
+
+def to_role(request: calls.AttachRequest) -> Role:
+    """What the follower is to a process that waits for readers. Raises InvalidInput."""
+    if request.paces and request.drains:
+        raise InvalidInput(Violation("drains", "is said together with `paces`: the one waits, the other is waited for"))
+    if request.drains:
+        return Role.DRAINS
+    return Role.PACES if request.paces else Role.ONLOOKER
 
 
 def to_keepalive(request: calls.RunRequest | calls.AttachRequest | calls.ProcessServiceWatchRequest) -> float:

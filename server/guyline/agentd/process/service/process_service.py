@@ -20,7 +20,7 @@ from guyline.agentd.process.service.inputs import InputCalls
 from guyline.agentd.process.service.lists import ListCalls
 from guyline.agentd.process.service.views import ViewCalls
 from guyline.agentd.process.service.waits import WaitCalls
-from guyline.agentd.process.streams.follow import Batch, Follower
+from guyline.agentd.process.streams.follow import Batch, Follower, Role
 from guyline.agentd.process.streams.viewing import Views
 from guyline.agentd.process.waiting.waits import Waits
 from guyline.daemon.logging import bind_to_call
@@ -98,7 +98,9 @@ class ProcessService(ProcessServiceServicer):
                 instance_id=self._instance_id,
                 process=to_process(process),  # made while the command runs: what is waited for is its end
             )
-            follower = Follower(process, 0, quiet=keepalive, paces=True, times=request.times, detach_after=detach_after)
+            follower = Follower(
+                process, 0, quiet=keepalive, role=Role.PACES, times=request.times, detach_after=detach_after
+            )
             async with aclosing(follower.batches()) as batches:
                 async for batch in batches:
                     response = _fill(first, process, batch)
@@ -200,7 +202,8 @@ def _follower(process: Process, request: pb.AttachRequest) -> Follower:
         position,
         quiet=quiet,
         snapshot=request.snapshot,
-        paces=request.paces,
+        role=convert.to_role(request),
+        output=not request.without_output,
         times=request.times,
         detach_after=detach_after,
     )

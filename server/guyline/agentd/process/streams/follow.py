@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from enum import Enum
 
+from guyline.agentd.journal.errors import OffsetOutOfRange
 from guyline.agentd.journal.piece import PIECE_BYTES, Piece
 from guyline.agentd.journal.runs import Run
 from guyline.agentd.journal.times import Mark
@@ -34,12 +37,21 @@ class Batch:
     detached: bool = False  # the time of the call is over; nothing comes after it either
 
 
+class Role(Enum):
+    """What a follower is to a process that was started with PAUSE."""
+
+    ONLOOKER = "onlooker"  # nothing
+    PACES = "paces"  # the process waits for it
+    DRAINS = "drains"  # the process waits for nobody meanwhile, unless another one paces it
+
+
 class Follower:
-    """One reader of one process. Iterate ``batches``; nothing here slows the process, unless it ``paces`` it.
+    """One reader of one process. Iterate ``batches``; nothing here slows the process, unless it paces it.
 
     A batch is told only once there is something to tell, or after ``quiet`` seconds. With ``times`` it says when its
     data was printed. With ``detach_after`` it goes no further than to what was printed so many seconds after the
-    process's start, or by now if that is over, if the process runs then.
+    process's start, or by now if that is over, if the process runs then. Without ``output`` it tells of the process
+    alone.
     """
 
     def __init__(
@@ -49,7 +61,8 @@ class Follower:
         *,
         quiet: float,
         snapshot: bool = False,
-        paces: bool = False,
+        role: Role = Role.ONLOOKER,
+        output: bool = True,
         times: bool = False,
         detach_after: float | None = None,
     ) -> None:
@@ -60,7 +73,9 @@ class Follower:
         self._times = times
         self._detach_at = None if detach_after is None else process.origin.began_at + detach_after
         self._detach_position: int | None = None  # once that time is over
-        self._pacing = process.output.pacing if paces else None
+        self._with_output = output
+        self._role = role
+        self._pacing = process.output.pacing
         self._ends_at: int | None = None  # once it has ended: a descendant may go on printing for ever
         self._version = -1
         self._sent_at = 0.0
@@ -68,21 +83,20 @@ class Follower:
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Raises OffsetOutOfRange if the position is beyond the output. Close it (``aclosing``) to let go."""
-        with self._process.output.bell() as bell:
-            if self._pacing:
-                self._pacing.hold(self, self._position)
-            try:
-                await self._hold_the_first(bell)
-                while (batch := await self._next(bell)) is not None:
-                    yield batch
-                    self._sent_at = time.monotonic()
-                    if self._pacing:
-                        self._pacing.advance(self, self._position)
-                    if batch.exit or batch.detached:
-                        return
-            finally:
-                if self._pacing:
-                    self._pacing.let_go(self)
+        with self._process.output.bell() as bell, self._playing_role():
+            await self._hold_the_first(bell)
+            while (batch := await self._next(bell)) is not None:
+                yield batch
+                self._sent_at = time.monotonic()
+                if self._pacing and self._role is Role.PACES:
+                    self._pacing.advance(self, self._position)
+                if batch.exit or batch.detached:
+                    return
+
+    def _playing_role(self) -> AbstractContextManager[None]:
+        if self._pacing is None or self._role is Role.ONLOOKER:
+            return nullcontext()
+        return self._pacing.drained() if self._role is Role.DRAINS else self._pacing.held(self, self._position)
 
     async def _hold_the_first(self, bell: Bell) -> None:
         """Gives a short command the moment to end, so that all of it goes in one message."""
@@ -149,5 +163,13 @@ class Follower:
         return self._process.output.journal.times_between(piece.offset, piece.offset + len(piece.data))
 
     async def _read(self) -> Piece:
+        if not self._with_output:
+            return self._nothing()
         limit = PIECE_BYTES if self._until is None else max(0, min(PIECE_BYTES, self._until - self._position))
         return await self._process.output.read(self._position, limit)
+
+    def _nothing(self) -> Piece:
+        size = self._process.output.journal.size
+        if self._position > size:
+            raise OffsetOutOfRange(self._position, size)
+        return Piece(size, b"")

@@ -1,7 +1,8 @@
 """PAUSE: the one case in which a reader may slow a process, as a shell's pipeline would."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from guyline.agentd.journal.runs import MAX_RUNS
 
@@ -13,8 +14,8 @@ class Pacing:
     """Decides whether a process's pipe is read, by how much of its output one stream has not been sent yet.
 
     That counts bytes, and besides how often stdout and stderr alternate among them (``changes_since`` an offset), since
-    a journal is bounded in both. Without such a stream for ``patience`` seconds the process goes on for good:
-    ``gave_up`` is called, once.
+    a journal is bounded in both. While there is no such stream the process goes on as long as it is ``drained``.
+    Without either for ``patience`` seconds it goes on for good: ``gave_up`` is called, once.
     """
 
     def __init__(
@@ -35,12 +36,15 @@ class Pacing:
         self._resumed = resumed
         self._gave_up = gave_up
         self._holder: object | None = None
+        self._drains = 0
         self._is_over = False
         self._timer: asyncio.TimerHandle | None = None
         self._wait_for_holder()
 
     def must_wait(self, size: int) -> bool:
         """Whether a pipe whose journal has ``size`` bytes must not be read now."""
+        if self._holder is None and self._drains:
+            self._position = size
         eighths = 7 if self._is_waiting else 8  # once it waits it waits for a while, not for a message
         self._is_waiting = not self._is_over and (
             size - self._position > self._allowed_bytes * eighths // 8
@@ -48,22 +52,36 @@ class Pacing:
         )
         return self._is_waiting
 
-    def hold(self, holder: object, position: int) -> None:
-        """This stream paces from now on, in place of any other."""
+    @contextmanager
+    def held(self, holder: object, position: int) -> Iterator[None]:
+        """For the length of the block this stream paces, in place of any other. Afterwards it has ``patience`` to come
+        back.
+        """
         self._holder = holder
         self._cancel_timer()
         self._move(position)
+        try:
+            yield
+        finally:
+            if holder is self._holder:
+                self._holder = None
+                self._without_holder()
 
     def advance(self, holder: object, position: int) -> None:
         """The stream has been sent everything before ``position``."""
         if holder is self._holder:
             self._move(position)
 
-    def let_go(self, holder: object) -> None:
-        """The stream is gone; it has ``patience`` to come back."""
-        if holder is self._holder:
-            self._holder = None
-            self._wait_for_holder()
+    @contextmanager
+    def drained(self) -> Iterator[None]:
+        """For the length of the block the process waits for nobody, unless a stream holds the pacing."""
+        self._drains += 1
+        self._without_holder()
+        try:
+            yield
+        finally:
+            self._drains -= 1
+            self._without_holder()
 
     def close(self) -> None:
         self._is_over = True
@@ -72,6 +90,16 @@ class Pacing:
     def _move(self, position: int) -> None:
         self._position = position
         if self._is_waiting:
+            self._resumed()
+
+    def _without_holder(self) -> None:
+        """Settles who paces while no stream does: those who drain, or else the one that is waited for."""
+        if self._holder is not None:
+            return
+        self._cancel_timer()
+        if not self._drains:
+            self._wait_for_holder()
+        elif self._is_waiting:
             self._resumed()
 
     def _wait_for_holder(self) -> None:

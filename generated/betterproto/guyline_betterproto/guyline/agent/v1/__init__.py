@@ -702,7 +702,7 @@ class WhenFull(betterproto2.Enum):
     """
     The process waits, as it would in a shell's pipeline, while more than half of its bound is
     unsent to the one stream that paces it, or more than 16384 changes between stdout and stderr
-    are. If that stream is away for 60 s this turns into DROP_OLDEST.
+    are. If that stream is away for 60 s, and nobody drains meanwhile, this turns into DROP_OLDEST.
     """
 
     @classmethod
@@ -755,7 +755,8 @@ class AttachRequest(betterproto2.Message):
 
     paces: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
     """
-    This stream paces a process that was started with PAUSE, in place of the one that did.
+    This stream paces a process that was started with PAUSE, in place of the one that did. Not with
+    `drains`.
     """
 
     keepalive: "datetime.timedelta | None" = betterproto2.field(
@@ -783,6 +784,17 @@ class AttachRequest(betterproto2.Message):
     )
     """
     End the call so long after the process's start, as in Run: to resume, give it again.
+    """
+
+    without_output: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
+    """
+    Send no output, and tell of no gap: only what becomes of the process, and its end.
+    """
+
+    drains: "bool" = betterproto2.field(12, betterproto2.TYPE_BOOL)
+    """
+    For who waits for a process started with PAUSE, and does not read it: while no stream paces it, it
+    goes on as if all its output were taken.
     """
 
 
