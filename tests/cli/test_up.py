@@ -115,6 +115,23 @@ async def test_up_says_in_json_why_no_agent_starts(shared_agent: RunningAgent) -
     assert json.loads(elsewhere.err)["error"]["reason"] == "INVALID_INPUT"
 
 
+async def test_up_in_json_ends_although_nobody_reads_why_no_agent_starts(shared_agent: RunningAgent) -> None:
+    """Whoever waits for its end before reading would wait for ever."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        guyline = Command(f"unix:{folder}/agent.sock")
+        guyline.environment |= {"GUYLINE_AGENT_STATE_DIR": str(shared_agent.process.state_dir)}
+        os.mkfifo(f"{folder}/stderr")
+        stderr = os.open(f"{folder}/stderr", os.O_RDWR | os.O_NONBLOCK)
+        with suppress(BlockingIOError):  # once it is full
+            while True:
+                os.write(stderr, b"x")
+        async with guyline.running_in_shell(f"exec $GUYLINE up --json 2>{folder}/stderr") as child:
+            code = await asyncio.wait_for(guyline.code_of(child), 2 * DEADLINE)
+        os.close(stderr)
+
+    assert code == 1
+
+
 async def test_modules_where_it_is_started_are_none_of_its_own() -> None:
     """Somebody's json.py beside the project must not become a part of the agent, nor break it."""
     with tempfile.TemporaryDirectory(prefix="gl-") as folder:

@@ -58,7 +58,7 @@ def _example(kind: type[GuylineError]) -> GuylineError:
     if kind is CommandFailed:
         return CommandFailed("make", _COMPLETED)
     if kind is StillRunning:
-        return StillRunning("id", b"so far")
+        return StillRunning("id", b"so far", 3)
     if kind is NotMet:
         return NotMet(to_process_info(process()), WaitOver.OUTPUT_ENDED)
     return kind(

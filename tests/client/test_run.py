@@ -1,8 +1,10 @@
 """Running a command to its end."""
 
 import asyncio
+import hashlib
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -241,6 +243,35 @@ async def test_a_command_that_cannot_be_fed_is_ended(scripted: ScriptedAgent, cl
         await client.run(["cat"], input=b"data")
 
     assert scripted.calls[-1] == pb.ProcessServiceCancelRequest(process_id=PROCESS_ID)
+
+
+async def test_a_command_that_is_left_before_it_was_fed_can_be_given_the_rest(real: AsyncAgent, tmp_path: Path) -> None:
+    """It would wait for ever, with a part of its input, and nobody would know how large a part."""
+    go = tmp_path / "go"
+    data = bytes(range(256)) * (64 << 10)  # 16 MiB: more than the agent takes ahead
+    with pytest.raises(StillRunning, match="bytes of its input; the rest is yet to be written") as caught:
+        await real.run(f"until test -e {go}; do sleep 0.02; done; md5sum", input=data, detach_after=0.2)
+
+    handle = await real.attach(caught.value.process_id)
+    position = caught.value.input_position
+    assert position is not None
+    assert position < len(data)
+    assert await handle.input_position() == position
+    go.touch()
+    await handle.write(data[position:], eof=True)
+    assert (await handle.wait(DEADLINE)).succeeded
+    assert await handle.input_position() == len(data)
+    printed = b"".join([chunk.data async for chunk in handle.output()])
+    assert printed.split()[0].decode() == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+async def test_a_command_that_was_fed_before_it_is_left_wants_nothing(real: AsyncAgent) -> None:
+    """What the agent has accepted gets there."""
+    with pytest.raises(StillRunning) as caught:
+        await real.run("sleep 60; cat", input=b"all", detach_after=0.5)
+
+    assert caught.value.input_position is None
+    await real.cancel(caught.value.process_id, wait=DEADLINE)
 
 
 async def test_an_input_is_taken_from_any_memory(real: AsyncAgent) -> None:

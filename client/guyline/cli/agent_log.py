@@ -62,8 +62,11 @@ class AgentLog:
             async with asyncio.timeout(_LAST_WORDS):
                 await self._is_over.wait()
 
-    def finish(self) -> None:
-        """Returns once what is kept is passed on, or soon. Nothing that comes after it is."""
+    def finish(self, instead: str | None = None) -> None:
+        """Returns once what is kept is passed on, or this in place of it, or soon. Nothing that comes after it is."""
+        with self._news:
+            if instead is not None:
+                self._kept, self._dropped_bytes = f"{instead}\n".encode(), 0
         self.let_go()
         with self._news:
             self._is_last = True

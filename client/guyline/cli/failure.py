@@ -29,11 +29,16 @@ def report(error: GuylineError, *, as_json: bool) -> int:
     way = error.facts.get("address", "").partition(":")[0]
     advice = _WHAT_TO_DO.get(f"{error.reason} {way}") or _WHAT_TO_DO.get(error.reason)
     if as_json:
-        said = {"reason": error.reason, "message": str(error), "facts": error.facts, "outcome": error.outcome.value}
-        complain(json.dumps({"error": said | {"hop": error.hop.value}}))
+        complain(in_json(error))
     else:
         complain(f"guyline: {error}" + (f"\n  {advice}" if advice else ""))
     return exit_code(error)
+
+
+def in_json(error: GuylineError) -> str:
+    """The failure for programs, on one line."""
+    said = {"reason": error.reason, "message": str(error), "facts": error.facts, "outcome": error.outcome.value}
+    return json.dumps({"error": said | {"hop": error.hop.value}})
 
 
 def to_error(why: OSError) -> GuylineError:

@@ -113,7 +113,11 @@ async def follow_to_the_end(
     async with signals.passed_on_to(process), aclosing(output) as chunks:
         trouble = await _relay(process, chunks, sink)
     if process.detached:
-        await _say(f"guyline: still running, id {process.id}; `guyline attach {process.id}` takes it up again")
+        is_fed = process.info.input.is_open and not process.info.terminal
+        said, option = ("; its input is still open", "-i ") if is_fed else ("", "")
+        await _say(
+            f"guyline: still running, id {process.id}{said}; `guyline attach {option}{process.id}` goes on with it"
+        )
         return None, LEFT_RUNNING
     ended = await process.wait()
     if ended.unknown is not None:

@@ -8,7 +8,7 @@ from asyncio.subprocess import Process as Child
 
 from guyline.cli.agent_log import AgentLog
 from guyline.cli.dial import agent_of
-from guyline.cli.failure import report
+from guyline.cli.failure import in_json
 from guyline.cli.inherited import heeded
 from guyline.cli.quiet import environment_to_pass_on
 from guyline.cli.say import say, say_json
@@ -74,14 +74,15 @@ async def _run_agent(options: Namespace, address: str) -> int:
         async with beside(log.pass_on()), beside(_greet(options, address, log)):
             code = _to_shell_code(await child.wait())
             await log.over()
-        if not code or log.is_let_go:
-            log.finish()
+        log.finish(_why_it_failed(log.kept, address, code) if code and log.kept and not log.is_let_go else None)
     finally:
         for number in passed_on:
             loop.remove_signal_handler(number)
-    if not log.is_let_go and log.kept:
-        report(GuylineError(log.kept, facts={"address": address, "exit_code": str(code)}), as_json=True)
     return code
+
+
+def _why_it_failed(said: str, address: str, code: int) -> str:
+    return in_json(GuylineError(said, facts={"address": address, "exit_code": str(code)}))
 
 
 async def _greet(options: Namespace, address: str, log: AgentLog) -> None:

@@ -165,9 +165,9 @@ class AsyncAgent:
         process = await self._open(command, options, detach_after=options.get("detach_after"), next_input=next_input)
         collected = Collected(or_default(options.get("output"), OutputMode.MERGED), most=most)
         async with process:
-            await fed(process, data, collect(process, collected, on_output))
+            is_fed = await fed(process, data, collect(process, collected, on_output))
             if process.detached:
-                raise StillRunning(process.id, collected.output)
+                raise StillRunning(process.id, collected.output, None if is_fed else await process.input_position())
             completed = collected.completed(process.id, await process.wait())
         if options.get("check") and not completed.exit.succeeded:
             raise CommandFailed(command, completed)

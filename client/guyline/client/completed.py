@@ -67,12 +67,20 @@ class StillRunning(GuylineError):
     Attributes:
         process_id: Which; ``attach`` takes it up again.
         output: What it has printed so far, if that was followed; of more than ``max_output_bytes`` the end.
+        input_position: If it has not read enough yet to be given all of its ``input``, with the end: how many bytes it
+            was given. It waits for the rest: ``write(data[input_position:], eof=True)``. None: it has everything.
     """
 
-    def __init__(self, process_id: str, output: bytes = b"") -> None:
-        super().__init__(f"still running, id {process_id}", facts={"process_id": process_id})
+    def __init__(self, process_id: str, output: bytes = b"", input_position: int | None = None) -> None:
+        facts = {"process_id": process_id}
+        text = f"still running, id {process_id}"
+        if input_position is not None:
+            facts["input_position"] = str(input_position)
+            text += f", and has {input_position} bytes of its input; the rest is yet to be written"
+        super().__init__(text, facts=facts)
         self.process_id = process_id
         self.output = output
+        self.input_position = input_position
 
 
 class Collected:

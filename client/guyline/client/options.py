@@ -116,7 +116,7 @@ class RunOptions(StartOptions, total=False):
     max_output_bytes: int | None
     """How much of its output the result has at most: the newest. 16 MiB by default."""
     detach_after: float | None
-    """Seconds after which it is left to itself, and ``StillRunning`` raised."""
+    """Seconds after which it is left to itself, and ``StillRunning`` raised, which says how much input it was given."""
 
 
 class OutputRange(TypedDict, total=False):

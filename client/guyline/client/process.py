@@ -266,6 +266,15 @@ class AsyncProcess:
         """
         await self._writer.write(data, eof=eof, shared=shared)
 
+    async def input_position(self) -> int:
+        """Where the input goes on: how many bytes of it the agent has accepted, of whomever.
+
+        Raises:
+            NoInput: There is none.
+            ProcessNotFound: The process is not known any more.
+        """
+        return await self._writer.position()
+
     async def close_input(self) -> None:
         """Closes the input behind what was written: the process then reads its end. Doing so twice is fine.
 

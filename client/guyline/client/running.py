@@ -23,21 +23,28 @@ async def collect(process: AsyncProcess, collected: Collected, on_output: Output
                 await said
 
 
-async def fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[object, object, None]) -> None:
-    """Collects the output, and feeds the process meanwhile: neither waits for the other."""
+async def fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[object, object, None]) -> bool:
+    """Collects the output, and feeds the process meanwhile: neither waits for the other.
+
+    Returns:
+        Whether the process was given everything, or another start is to see to that.
+    """
     if data is None:
-        return await collecting
+        await collecting
+        return True
     feeding: asyncio.Task[None] | None = None
     try:
         async with asyncio.TaskGroup() as group:
             feeding = group.create_task(_feed(process, data))
             await collecting
+            is_fed = feeding.done() or process.attached
             feeding.cancel()
     except BaseExceptionGroup as failed:
         error: BaseException = failed.exceptions[0]
         if feeding is not None and not feeding.cancelled() and feeding.exception() is error:
             await _end(process, why=error)
         raise error from None
+    return is_fed
 
 
 async def _end(process: AsyncProcess, *, why: BaseException) -> None:

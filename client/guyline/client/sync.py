@@ -57,6 +57,7 @@ class Process(Facade[AsyncProcess]):
     wait = blocking(AsyncProcess.wait)
     wait_for = blocking(AsyncProcess.wait_for)
     view = blocking(AsyncProcess.view)
+    input_position = blocking(AsyncProcess.input_position)
     resize = blocking(AsyncProcess.resize)
     signal = blocking(AsyncProcess.signal)
     cancel = blocking(AsyncProcess.cancel)

@@ -64,6 +64,11 @@ class Writer:
         async with self._turn:
             await self._close()
 
+    async def position(self) -> int:
+        """How many bytes the agent has accepted."""
+        async with self._turn:
+            return await self._ask_position()
+
     async def _close(self) -> None:
         request = pb.CloseInputRequest(process_id=self._process_id, offset=self._next)
         response = await self._connection.ask(lambda line: line.processes.CloseInput, request, repeatable=True)
