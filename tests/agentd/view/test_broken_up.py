@@ -1,8 +1,10 @@
 """Secrets that codes of a terminal break up: in plain views, and where the codes are kept."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis.strategies import lists, sampled_from
 
-from tests.agentd.view.view_parts import Printed, look, without_codes
+from tests.agentd.view.view_parts import TOKEN, Printed, look, unhurried, without_codes
 
 
 def test_a_secret_broken_up_by_codes_is_found() -> None:
@@ -48,6 +50,33 @@ def test_a_token_moves_nothing_of_its_row_to_where_it_becomes_a_secret() -> None
     view = look(b"xaab\b\bbcababcab\rcabcab\nx", plain=False, secrets=[b"abcab"])
 
     assert look(view.text).text == b"[redacted S0]\nx"
+
+
+_MOVES = [
+    b"\t",
+    b"\b",
+    b"\b\b",
+    b"\r",
+    b" ",
+    b"\x1b[3D",
+    b"\x1b[2C",
+    b"\x1b[9G",
+    b"\x1b[25G",
+    b"\x1b[1P",
+    b"\x1b[K",
+    b"\x1b[A",
+]
+_SECRET = b"abab"
+
+
+@unhurried
+@given(lists(sampled_from([b"a", b"b", b"x", b"\n", b"\x1b[m", _SECRET, *_MOVES]), max_size=24))
+@example([b"ab", b"ab", b"\x1b[3D\r\b\b\n", _SECRET, b"\x1b[9G\x1b[3Dbab"])
+def test_a_token_that_is_wider_than_its_secret_moves_nothing_together_that_makes_one(pieces: list[bytes]) -> None:
+    """Tabs and columns behind it lead elsewhere on the terminal of whoever gets the codes."""
+    view = look(b"".join(pieces), plain=False, secrets=[_SECRET])
+
+    assert _SECRET not in TOKEN.sub(b"|", look(view.text).text)
 
 
 @pytest.mark.parametrize("begun", [b"a hun\x1b[1mte", b"a hunt\x1b[1", b"a h\x1b[m\x1b]0;tit", b"a \x1b[1mh\x1b"])

@@ -104,13 +104,30 @@ class Renderer:
         spans = _with_whole_rows(window.data, spans, end)
         spans, drawn_bytes, row = self._without_broken_up(window, spans, 0, end)
         if final:
-            return spans, end
+            return self._without_moved(window, spans, end), end
         if drawn_bytes > max(held_bytes, between_bytes):  # else it is known better where in a line it begins
             known_to = min(known_to, max(row, plain.last_written(window.data, end)))
         known_to = _behind_secret(spans, known_to)
         if known_to < end:  # as above: that is another text
             spans, _, _ = self._without_broken_up(window, spans, 0, known_to)
-        return spans, known_to
+        return self._without_moved(window, spans, known_to), known_to
+
+    def _without_moved(self, window: Window, spans: list[Span], end: int) -> list[Span]:
+        """The spans, with the rows that a terminal draws with a secret in them once the tokens are there: these are of
+        another width than what they replace, so that tabs and moves behind them lead elsewhere.
+        """
+        if not (spans and plain.is_overwritten(window.data, 0, end)):
+            return spans
+        for _ in range(_MOST_ATTEMPTS):
+            shown = _Drawing(window, spans, plain=False).text(0, end)
+            whole = Window(0, shown.data, 0, torn=window.torn)
+            drawn = _Drawing(whole, [], plain=True).text(0, len(shown))
+            found = _in_output(drawn, self.secrets.spans(_without_tokens(drawn.data, spans), torn=window.torn), 0)
+            if not found:
+                break
+            rows = [(*plain.row_around(shown.data, a, b, since=0, until=len(shown)), name) for a, b, name in found]
+            spans = _united([*spans, *_in_output(shown, [Span(*row) for row in rows], window.offset)])
+        return spans
 
     def _snapped(self, window: Window) -> int:
         """Where in the data the stretch begins, without the rest of a character or code."""
@@ -166,6 +183,13 @@ def _in_output(text: Text, found: list[Span], offset: int) -> list[Span]:
 def _masked(text: Text) -> bytes:
     """The text with tokens that no secret is found in."""
     return b"".join(b"\0" * len(each.data) if each.kind is Kind.TOKEN else each.data for each in text.pieces)
+
+
+def _without_tokens(data: bytes, spans: list[Span]) -> bytes:
+    """The same with nothing in place of whole tokens that any secret could be found in."""
+    for word in {token(span.name) for span in spans}:
+        data = data.replace(word, b"\0" * len(word))
+    return data
 
 
 def _behind_secret(spans: list[Span], at: int) -> int:
