@@ -103,9 +103,27 @@ def test_a_link_in_place_of_the_file_is_not_followed(shelf: Shelf, journal: Jour
     shelf.path.symlink_to(elsewhere)
     outlet.print(b"secret")
 
-    with pytest.raises(OSError, match="symbolic links"):
-        journal.take(outlet.reader)
+    taken = journal.take(outlet.reader)
+
+    assert taken == len(b"secret"), "its process does not wait"
+    assert journal.lost_between(0, taken) == taken
+    assert journal.is_degraded
     assert elsewhere.read_bytes() == b""
+
+
+def test_who_removes_the_directory_stops_no_process(shelf: Shelf, journal: Journal, outlet: Outlet) -> None:
+    """A command that tidies up: until it is there again output is lost, and said to be."""
+    away = shelf.folder.rename(shelf.folder.with_name("away"))
+    outlet.print(b"lost")
+    lost = journal.take(outlet.reader)
+    away.rename(shelf.folder)
+    outlet.print(b"kept")
+    journal.take(outlet.reader)
+
+    assert lost == len(b"lost")
+    piece = journal.read(0)
+    assert isinstance(piece, Piece)
+    assert (piece.gap, piece.data) == ((0, 4), b"kept")
 
 
 def test_a_closed_journal_holds_no_descriptor_and_opens_itself_again(shelf: Shelf, outlet: Outlet) -> None:

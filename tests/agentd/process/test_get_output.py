@@ -198,6 +198,15 @@ async def test_the_end_ends_a_wait_for_output_as_well(shared_agent: RunningAgent
     assert seen.process.state == PROCESS_STATE_EXITED
 
 
+async def test_what_was_held_back_is_shown_once_nothing_can_follow_it(shared_agent: RunningAgent) -> None:
+    """The first bytes of a character, and then the process closes its output and goes on."""
+    async with started(shared_agent, r"printf '\303'; sleep 0.2; exec >/dev/null 2>&1 sleep 600") as start:
+        seen = await look(shared_agent, start.process_id, wait=seconds(10 * DEADLINE), wait_for=OUTPUT_WAIT_OUTPUT)
+
+    assert seen.view.text == b"\xc3"
+    assert seen.process.state == PROCESS_STATE_RUNNING
+
+
 async def test_all_who_wait_are_woken_by_the_end(shared_agent: RunningAgent, tmp_path: Path) -> None:
     """However many they are."""
     async with speaker(shared_agent, tmp_path) as speaking:

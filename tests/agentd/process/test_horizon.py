@@ -142,6 +142,25 @@ async def test_a_clock_that_is_set_back_behind_a_key_starts_nothing_again(world:
     assert (await world.start(key=world.key())).is_running
 
 
+async def test_a_clock_that_comes_by_a_forgotten_key_a_second_time_makes_it_no_better(world: World) -> None:
+    """Nobody knows any more whether it was used; those that are made now are good."""
+    world.remember_at_most(10)
+    key = world.key()
+    await world.run(key=key)
+    world.time.pass_by(600)
+    await crowd(world)
+    world.sweep()
+    world.time.pass_by(2 * HOUR)
+    world.sweep()
+    world.time.jump(key.created_at - 60 - world.time.wall)
+    world.sweep()
+    world.time.pass_by(180)
+
+    with pytest.raises(KeyExpired):
+        await world.start(key=key)
+    assert (await world.start(key=world.key())).is_running
+
+
 async def test_keys_that_are_forgotten_after_the_clock_was_set_back_start_nothing_again(world: World) -> None:
     """The horizon is ahead then, and still some of what is made from now on is forgotten for room."""
     world.remember_at_most(10)

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import grpc
 import grpc.aio
 import pytest
 
@@ -217,8 +218,27 @@ async def test_to_pace_and_to_drain_exclude_each_other(shared_agent: RunningAgen
     """Nothing could be meant by it."""
     async with started(shared_agent, ["true"]) as start:
         refused = await refusal(attach(shared_agent, start.process_id, paces=True, drains=True))
+        also = await refusal(attach(shared_agent, start.process_id, paces=True, without_output=True))
 
     assert_invalid(refused, "drains")
+    assert_invalid(also, "paces")
+
+
+@pytest.mark.parametrize("paces", [True, False])
+async def test_a_stream_that_is_refused_takes_the_pacing_from_nobody(
+    paused: tuple[RunningAgent, Stuck], paces: bool
+) -> None:
+    """The process printed on, and the reader that it had waited for lost output."""
+    agent, stuck = paused
+    await bytes_until_quiet(agent, stuck.process_id)
+    refused = await refusal(attach(agent, stuck.process_id, from_offset=10 * SIZE, paces=paces, drains=not paces))
+    printed_after = await bytes_until_quiet(agent, stuck.process_id)
+    over = await stuck.rest()
+
+    assert refused.code is grpc.StatusCode.OUT_OF_RANGE
+    assert printed_after <= BOUND // 2 + IN_FLIGHT
+    assert not over.gaps
+    assert digest(over) == WHOLE
 
 
 async def test_a_stream_without_output_is_silent_about_all_of_it(shared_agent: RunningAgent) -> None:

@@ -1,6 +1,7 @@
 """Whether somebody listens on a port, asked without leaving a trace."""
 
 import asyncio
+import errno
 import os
 import socket
 from contextlib import suppress
@@ -51,6 +52,42 @@ async def test_an_attempt_that_is_cancelled_leaves_nothing_behind(deaf_port: int
 
     assert proc.descriptors(os.getpid()) == held_before
     assert asyncio.all_tasks() == tasks_before
+
+
+async def test_want_of_descriptors_does_not_mean_that_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told so, somebody would start a second server."""
+    held_before = proc.descriptors(os.getpid())
+    opened: list[socket.socket] = []
+
+    def one_alone(*kind: int) -> socket.socket:
+        if opened:
+            raise OSError(errno.EMFILE, "Too many open files")
+        opened.append(real(*kind))
+        return opened[0]
+
+    real = socket.socket
+    monkeypatch.setattr(socket, "socket", one_alone)
+
+    with pytest.raises(OSError, match="Too many open files"):
+        await is_listening(1)
+
+    monkeypatch.undo()
+    assert proc.descriptors(os.getpid()) == held_before
+
+
+async def test_a_machine_without_one_kind_of_addresses_has_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPv6 may be switched off."""
+
+    def of_ipv4(family: socket.AddressFamily, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, kind)
+
+    real = socket.socket
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(socket, "socket", of_ipv4)
+        assert await is_listening(server.getsockname()[1])
+        monkeypatch.undo()
 
 
 async def test_a_port_that_answers_itself_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:

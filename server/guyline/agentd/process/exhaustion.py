@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 from guyline.agentd.process.errors import SystemExhausted
 
-EXHAUSTED = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETOOMANYREFS})
+EXHAUSTED = frozenset(
+    {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ETOOMANYREFS}
+)
 """What the system says that has no room for something now."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import struct
 
@@ -14,12 +15,31 @@ async def is_listening(port: int) -> bool:
     """Whether a connection is accepted on a loopback address, of IPv4 or IPv6; it is closed at once.
 
     Takes no longer than a second. Cancelling leaves nothing open.
+
+    Raises:
+        OSError: There is no descriptor or no memory for a socket.
     """
-    return any(await asyncio.gather(*(_accepts(family, address, port) for family, address in _ADDRESSES)))
+    with contextlib.ExitStack() as opened:
+        sockets = [
+            (opened.enter_context(connection), address)
+            for family, address in _ADDRESSES
+            if (connection := _socket(family))
+        ]
+        return any(await asyncio.gather(*(_accepts(connection, address, port) for connection, address in sockets)))
 
 
-async def _accepts(family: socket.AddressFamily, address: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as connection:
+def _socket(family: socket.AddressFamily) -> socket.socket | None:
+    """None: this machine has no such addresses."""
+    try:
+        return socket.socket(family, socket.SOCK_STREAM)
+    except OSError as why:
+        if why.errno != errno.EAFNOSUPPORT:
+            raise
+        return None
+
+
+async def _accepts(connection: socket.socket, address: str, port: int) -> bool:
+    with contextlib.suppress(OSError), connection:
         connection.setblocking(False)
         async with asyncio.timeout(_ANSWER_WITHIN):
             await asyncio.get_running_loop().sock_connect(connection, (address, port))

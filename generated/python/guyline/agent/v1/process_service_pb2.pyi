@@ -488,7 +488,7 @@ class AttachRequest(_message.Message):
     """End the stream, without `ended`, when everything printed by now is sent."""
     paces: _builtins.bool
     """This stream paces a process that was started with PAUSE, in place of the one that did. Not with
-    `drains`.
+    `drains` or `without_output`.
     """
     times: _builtins.bool
     """Say when the output was printed, in `times`."""

@@ -260,6 +260,8 @@ def to_role(request: calls.AttachRequest) -> Role:
     """What the follower is to a process that waits for readers. Raises InvalidInput."""
     if request.paces and request.drains:
         raise InvalidInput(Violation("drains", "is said together with `paces`: the one waits, the other is waited for"))
+    if request.paces and request.without_output:
+        raise InvalidInput(Violation("paces", "is said together with `without_output`: there is nothing to wait for"))
     if request.drains:
         return Role.DRAINS
     return Role.PACES if request.paces else Role.ONLOOKER

@@ -16,6 +16,8 @@ AHEAD = 3600.0
 
 _SKEW = 5.0
 """Seconds by which clocks that are kept right may differ."""
+_FRESH = 60.0
+"""Seconds within which a key that was just made gets here, with all the tries of a client; its patience by default."""
 _CROWDED = 2
 """So many times the keys that are to be remembered, and none is taken any more that is ahead of the agent's clock."""
 
@@ -166,7 +168,8 @@ class Keys:
     def _is_behind_horizon(self, created_at: float) -> bool:
         """Whether a key is so old that it may have been forgotten."""
         now = self._look_at_clock()
-        good_from = max(self._good_from, self._forgotten_up_to)
+        # The clock passes by the keys of before a second time: of one that is not of this very minute nobody can tell.
+        good_from = max(self._good_from, self._forgotten_up_to, now - _FRESH)
         return created_at <= self._horizon and not good_from < created_at <= now + _SKEW
 
     def _look_at_clock(self) -> float:

@@ -17,7 +17,7 @@ from guyline.agentd.process.errors import (
     StartCanceled,
     SystemExhausted,
 )
-from guyline.agentd.process.exhaustion import EXHAUSTED
+from guyline.agentd.process.exhaustion import EXHAUSTED, exhaustion_told
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting.environment import Environment
@@ -126,10 +126,8 @@ class Starter:
     def _keep(self, process_id: str, secrets: Mapping[str, bytes]) -> None:
         if not secrets:
             return
-        try:
+        with exhaustion_told("what is not to be shown"):
             self._keep_secrets(process_id, secrets)
-        except OSError as why:
-            raise SystemExhausted(why.errno or errno.ENOSPC) from why
 
     async def _ask_keeper(
         self, origin: Origin, found: Found, env: Mapping[str, str], setup: Setup, channels: Channels

@@ -83,6 +83,9 @@ class Follower:
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Raises OffsetOutOfRange if the position is beyond the output. Close it (``aclosing``) to let go."""
+        size = self._process.output.journal.size
+        if self._position > size:  # before the role: one that is refused takes the pacing from nobody
+            raise OffsetOutOfRange(self._position, size)
         with self._process.output.bell() as bell, self._playing_role():
             await self._hold_the_first(bell)
             while (batch := await self._next(bell)) is not None:
@@ -164,12 +167,6 @@ class Follower:
 
     async def _read(self) -> Piece:
         if not self._with_output:
-            return self._nothing()
+            return Piece(self._process.output.journal.size, b"")
         limit = PIECE_BYTES if self._until is None else max(0, min(PIECE_BYTES, self._until - self._position))
         return await self._process.output.read(self._position, limit)
-
-    def _nothing(self) -> Piece:
-        size = self._process.output.journal.size
-        if self._position > size:
-            raise OffsetOutOfRange(self._position, size)
-        return Piece(size, b"")

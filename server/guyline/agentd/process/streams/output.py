@@ -186,7 +186,9 @@ class Output:
 
     def _look_again_later(self, why: OSError) -> None:
         """The bytes wait in the pipe; whatever is missing (a descriptor, most likely) may be there in a moment."""
-        if not self._retry:
+        if self._retry:
+            self._retry.cancel()  # each would set the next one for every stream that fails again
+        else:
             error = errno.errorcode.get(why.errno or 0)
             log.warning("output cannot be read now", journal=self.journal.path.name, error=error)
         for stream in self._sources:

@@ -83,10 +83,10 @@ class _Viewer:
             raise OffsetOutOfRange(self._wanted.start, size)
         loop = asyncio.get_running_loop()
         latest = loop.time() + self._wanted.wait
-        size = self._wanted.start
+        size, is_final = self._wanted.start, False
         with self._process.output.bell() as bell:
             while True:
-                await self._wait(bell, size, latest)
+                await self._wait(bell, size, latest, was_final=is_final)
                 exit_, told, size = self._process.exit, describe(self._process), self._process.output.journal.size
                 is_final = not self._process.output.is_open
                 async with self._views.turns:
@@ -96,11 +96,14 @@ class _Viewer:
                     break
         return Seen(told, view, self._lost_bytes(view))
 
-    async def _wait(self, bell: Bell, size: int, latest: float) -> None:
-        """Until what is waited for has happened; of output, until there is more than ``size``."""
+    async def _wait(self, bell: Bell, size: int, latest: float, *, was_final: bool) -> None:
+        """Until what is waited for has happened; of output, until there is more than ``size``, or there will be no
+        more, so that what might have become a secret is none.
+        """
         loop = asyncio.get_running_loop()
         while self._process.is_running and (left := latest - loop.time()) > 0:
-            if self._wanted.for_output and self._process.output.journal.size > size:
+            output = self._process.output
+            if self._wanted.for_output and (output.journal.size > size or not (was_final or output.is_open)):
                 return
             await bell.wait(left)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
+from guyline.agentd.process.exhaustion import exhaustion_told
 from guyline.agentd.process.process import Process
 from guyline.agentd.process.threads import OwnThreads
 from guyline.agentd.process.waiting.conditions import Asked, Condition, HasEnded, HasPrinted, Held
@@ -95,9 +96,14 @@ class Waits(OwnThreads):
             case ForPattern(pattern, offset):
                 return HasPrinted(process, pattern, offset, find=lambda window: self._ask(window.find))
             case ForPort(port):
-                return Asked(partial(is_listening, port))
+                return Asked(partial(_is_answering, port))
             case ForFile(path):
                 return Asked(partial(self._presence.is_there, path, process.origin.directory))
+
+
+async def _is_answering(port: int) -> bool:
+    with exhaustion_told("asking a port"):
+        return await is_listening(port)
 
 
 async def _first(conditions: Sequence[Condition], timeout: float) -> Outcome:

@@ -756,7 +756,7 @@ class AttachRequest(betterproto2.Message):
     paces: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
     """
     This stream paces a process that was started with PAUSE, in place of the one that did. Not with
-    `drains`.
+    `drains` or `without_output`.
     """
 
     keepalive: "datetime.timedelta | None" = betterproto2.field(
