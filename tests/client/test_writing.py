@@ -24,16 +24,15 @@ class Reader:
 
         async def play(request: Any, context: Context) -> AsyncIterator[Any]:
             left = at_most
-            if isinstance(request, pb.WriteInputRequest):
-                self._take(request.offset if request.HasField("offset") else len(self.taken), request.data, left)
-            else:
-                offset = None
-                async for piece in request:
-                    offset = piece.offset if offset is None else offset
-                    left = self._take(offset, piece.data, left)
-                    offset += len(piece.data)
+            try:
+                if isinstance(request, pb.WriteInputRequest) and request.compare:
+                    left = 0
+                async for offset, piece, first_try in _placed(request, len(self.taken)):
+                    left = self._take(offset, piece, left, first_try=first_try)
                     if left == 0:
                         break
+            except _Conflict as conflict:
+                await anext(conflict.play(request, context))
             if then_breaks:
                 await context.abort(grpc.StatusCode.UNAVAILABLE)
             answer = pb.WriteInputResponse if isinstance(request, pb.WriteInputRequest) else pb.WriteInputStreamResponse
@@ -41,11 +40,36 @@ class Reader:
 
         return play
 
-    def _take(self, offset: int, data: bytes, at_most: int | None) -> int | None:
+    def _take(self, offset: int, data: bytes, at_most: int | None, *, first_try: bool) -> int | None:
         assert offset <= len(self.taken), "nothing is missing before it"
-        new = data[len(self.taken) - offset :][:at_most]
+        there = self.taken[offset : offset + len(data)]
+        common = 0 if first_try else next((at for at in range(len(there)) if there[at] != data[at]), len(there))
+        if common < len(there):
+            raise _Conflict(offset + common, len(self.taken))
+        new = data[len(there) :][:at_most]
         self.taken += new
         return None if at_most is None else at_most - len(new)
+
+
+class _Conflict(Exception):
+    """Others were there first."""
+
+    def __init__(self, offset: int, next_offset: int) -> None:
+        self.play = fails(
+            grpc.StatusCode.ALREADY_EXISTS, "INPUT_CONFLICT", offset=str(offset), next_offset=str(next_offset)
+        )
+
+
+async def _placed(request: Any, end: int) -> AsyncIterator[tuple[int, bytes, bool]]:
+    """The pieces of a call: where each belongs, and whether it is new."""
+    if isinstance(request, pb.WriteInputRequest):
+        yield request.offset if request.HasField("offset") else end, request.data, request.first_try
+        return
+    offset, first_try = None, False
+    async for piece in request:
+        offset, first_try = (piece.offset, piece.first_try) if offset is None else (offset, first_try)
+        yield offset, piece.data, first_try
+        offset += len(piece.data)
 
 
 @pytest.fixture
@@ -69,12 +93,14 @@ async def test_a_write_asks_once_where_to_go_on(scripted: ScriptedAgent, handle:
 async def test_a_write_whose_answer_was_lost_is_repeated(
     scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader
 ) -> None:
-    """Its offset says to the agent that it has it already."""
-    scripted.plays(reader.takes(), reader.takes(then_breaks=True), reader.takes())
+    """Unless the agent has it already: where the input is, and what stands before that, tells."""
+    scripted.plays(reader.takes(), reader.takes(at_most=2, then_breaks=True), *[reader.takes()] * 3)
 
     await handle.write(b"once")
 
     assert reader.taken == b"once"
+    _, _, position, compared, rest = scripted.calls
+    assert (position.data, compared.data, compared.compare, rest.data) == (b"", b"on", True, b"ce")
 
 
 async def test_what_does_not_fit_is_written_later(
@@ -103,14 +129,16 @@ async def test_who_comes_behind_another_writer_waits_as_well(
 
 
 async def test_much_goes_in_streams_that_resume(scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader) -> None:
-    """Only what is missing is sent again after a break."""
+    """Only what is missing is sent again after a break, and the end of what is there: that might be another's."""
     data = bytes(range(256)) * (SEGMENT_BYTES // 256) + b"the rest of it" * PIECE_BYTES
     cut = reader.takes(at_most=3 * PIECE_BYTES + 5, then_breaks=True)
-    scripted.plays(reader.takes(), cut, reader.takes(), reader.takes(), reader.takes())
+    scripted.plays(reader.takes(), cut, *[reader.takes()] * 4)
 
     await handle.write(data)
 
     assert reader.taken == data
+    _, _, position, end, _, _ = scripted.calls
+    assert (position.data, end.offset + len(end.data)) == (b"", 3 * PIECE_BYTES + 5)
 
 
 async def test_an_agent_that_only_ever_breaks_is_given_up(scripted: ScriptedAgent) -> None:
@@ -186,13 +214,16 @@ async def test_a_closed_input_is_an_error(scripted: ScriptedAgent, handle: Async
 
 
 async def test_another_writer_is_noticed(scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader) -> None:
-    """The agent holds other bytes where ours belong: nothing of ours was taken, and whoever writes should know."""
+    """Nothing of ours was taken, and whoever writes should know; also if what is there looks just like it."""
     scripted.plays(reader.takes(), reader.takes())
     await handle.write(b"ours")
-    scripted.plays(fails(grpc.StatusCode.ALREADY_EXISTS, "INPUT_CONFLICT", next_offset="15"))
+    reader.taken += b"more"
+    scripted.plays(reader.takes())
 
     with pytest.raises(InputConflict):
         await handle.write(b"more")
+
+    assert reader.taken == b"oursmore"
 
 
 async def test_who_shares_an_input_goes_on_behind_the_others(
@@ -202,8 +233,65 @@ async def test_who_shares_an_input_goes_on_behind_the_others(
     scripted.plays(reader.takes(), reader.takes())
     await handle.write(b"ours", shared=True)
     reader.taken += b" and theirs"
-    scripted.plays(fails(grpc.StatusCode.ALREADY_EXISTS, "INPUT_CONFLICT", next_offset="15"), reader.takes())
+    scripted.plays(reader.takes(), reader.takes())
 
     await handle.write(b" again", shared=True)
 
     assert reader.taken == b"ours and theirs again"
+
+
+@pytest.mark.parametrize("accepted", [0, 5, PIECE_BYTES + 5])
+async def test_after_a_break_what_others_wrote_meanwhile_is_not_taken_for_ours(
+    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader, accepted: int
+) -> None:
+    """Else as many bytes of ours would be left out, or, of a segment that had come in part, that part come twice."""
+    ours, theirs = bytes(range(256)) * (4 * PIECE_BYTES // 256), b"theirs" * PIECE_BYTES
+
+    async def others_write(request: Any, context: Context) -> AsyncIterator[Any]:
+        async for _ in reader.takes(at_most=accepted)(request, context):
+            reader.taken += theirs
+        async for message in breaks()(request, context):
+            yield message
+
+    scripted.plays(reader.takes(), others_write, *[reader.takes()] * 100)
+
+    await handle.write(ours, shared=True)
+
+    assert reader.taken == ours[:accepted] + theirs + ours[accepted:]
+
+
+async def test_a_write_after_a_break_says_that_others_came_between(
+    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader
+) -> None:
+    """Where nobody else is to write."""
+    scripted.plays(reader.takes(), reader.takes())
+    await handle.write(b"before")
+
+    async def others_write(request: Any, context: Context) -> AsyncIterator[Any]:
+        reader.taken += b"theirs"
+        async for message in breaks()(request, context):
+            yield message
+
+    scripted.plays(others_write, *[reader.takes()] * 100)
+
+    with pytest.raises(InputConflict):
+        await handle.write(b"x" * 4 * PIECE_BYTES)
+
+    assert reader.taken == b"beforetheirs"
+
+
+async def test_a_place_that_is_not_known_any_more_is_asked_for_until_it_holds(
+    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader
+) -> None:
+    """After a write that was cancelled: its last piece may be accepted after the question where the input is."""
+
+    async def comes_behind(request: Any, context: Context) -> AsyncIterator[Any]:
+        reader.taken += b"the last piece"
+        async for answer in reader.takes()(request, context):
+            yield answer
+
+    scripted.plays(reader.takes(), comes_behind, reader.takes())
+
+    await handle.write(b", and more")
+
+    assert reader.taken == b"the last piece, and more"

@@ -62,7 +62,8 @@ class AsyncProcess:
         self._streams = Streams(
             connection, info.process_id, pacing=pacing, keepalive=keepalive, opened=opened, told=self._told
         )
-        self._writer = Writer(connection, info.process_id, next_offset=next_input)
+        repeats = attached and next_input is not None
+        self._writer = Writer(connection, info.process_id, next_offset=next_input, repeats=repeats)
 
     def __repr__(self) -> str:
         return f"<process {self.id} {self.info.state.label}>"
@@ -257,12 +258,14 @@ class AsyncProcess:
         Args:
             data: Bytes, or pieces of them. What an async iterable gives is passed on as it comes.
             eof: Close the input behind it.
-            shared: Others may write as well, as at the keyboards of one terminal.
+            shared: Others may write as well, as at the keyboards of one terminal. Then it goes on behind them; of much
+                data, they may come in the middle.
 
         Raises:
             InputClosed: The process has ended or closed its input, or somebody said ``eof``.
             NoInput: It was started without: give ``stdin=InputMode.PIPE`` at the start.
-            InputConflict: Somebody else has written meanwhile, and it is not ``shared``. Nothing of this was taken.
+            InputConflict: Somebody else has written meanwhile, and it is not ``shared``. Or, after a break, they have
+                written so much that nobody can say what of this was accepted.
         """
         await self._writer.write(data, eof=eof, shared=shared)
 

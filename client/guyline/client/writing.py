@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.argument import check_data
 from guyline.client.connection import ANSWER_WITHIN, Connection
-from guyline.client.errors import PASSING, InputConflict, InputFull, OutOfRange
+from guyline.client.errors import PASSING, InputConflict, InputFull, Outcome, OutOfRange
 from guyline.client.patience import Outage
 from guyline.client.requests import written_down
 from guyline.client.values import Bytes
@@ -21,25 +21,34 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 """So much is under way at once, and kept here until the agent has it."""
 
 _ROOM_WITHIN = 30.0  # seconds for which a call waits for room, before it asks again
+_ANSWER_WITHIN = ANSWER_WITHIN + _ROOM_WITHIN
 _STREAM_SECONDS = 60.0  # then a stream that may hang is given up, and goes on where it had got to
 _FULL_PAUSE = 0.05
+_COMPARED_BYTES = 16 * 1024  # enough to know what is one's own; less than what the agent can still compare
 
 
 class Writer:
     """Writes the input of one process. Every byte has its offset, so that repeating a call does no harm.
 
+    What is sent for the first time says so: what stands at its place by then is another writer's, whatever it is. Only
+    what may have arrived already is taken for one's own where it is found, as far as the agent can still see it.
     Several writers at once take turns.
 
     Args:
         connection: The way to the agent.
         process_id: Whose input.
         next_offset: Where its input is. None: the agent is asked at first use.
+        repeats: Everything may have been sent before, by another start of the same.
     """
 
-    def __init__(self, connection: Connection, process_id: str, *, next_offset: int | None) -> None:
+    def __init__(
+        self, connection: Connection, process_id: str, *, next_offset: int | None, repeats: bool = False
+    ) -> None:
         self._connection = connection
         self._process_id = process_id
         self._next = next_offset
+        self._repeats = repeats
+        self._first_try = not repeats  # of the segment that is being sent
         self._turn = asyncio.Lock()
 
     async def write(self, data: Data, *, eof: bool, shared: bool = False) -> None:
@@ -51,8 +60,7 @@ class Writer:
         async with self._turn:
             try:
                 async for segment in _segments(data):
-                    while not await self._sent(segment, shared=shared):
-                        pass
+                    await self._send(segment, shared=shared)
                 if eof:
                     await self._close()
             except BaseException:
@@ -79,77 +87,114 @@ class Writer:
                 facts={"process_id": self._process_id, "next_offset": str(response.next_offset)},
             )
 
-    async def _sent(self, segment: bytes, *, shared: bool) -> bool:
-        """Writes it; returns False if somebody else was there first, where that may be."""
-        try:
-            await self._send(segment)
-        except InputConflict as error:
-            if not shared:
-                raise
-            self._next = int(error.facts["next_offset"])
-            return False
-        return True
-
-    async def _send(self, segment: bytes) -> None:
-        start = await self._ask_position() if self._next is None else self._next
-        end = start + len(segment)
-        self._next = start
+    async def _send(self, segment: bytes, *, shared: bool) -> None:
+        """Writes all of it. Where others were first it goes on behind them, if they may, or it had no place yet."""
+        sent, has_place = 0, self._next is not None
+        self._first_try = not self._repeats
         outage = Outage(self._connection.patience)
-        while self._next < end:
-            before = self._next
-            missing = segment[before - start :]
-            self._next = await (
-                self._stream(missing, outage) if len(missing) > PIECE_BYTES else self._call(missing, at=before)
-            )
-            if self._next > before:
-                outage.progress()
+        with outage.all_tries_told():
+            while sent < len(segment):
+                at = await self._ask_position() if self._next is None else self._next
+                missing = segment[sent:]
+                try:
+                    accepted = await (self._stream if len(missing) > PIECE_BYTES else self._call)(missing, at, outage)
+                    self._next = at + accepted
+                except InputConflict as error:
+                    if (has_place and not shared) or "offset" not in error.facts:
+                        raise
+                    accepted = int(error.facts["offset"]) - at
+                    self._next = int(error.facts["next_offset"])
+                    self._first_try = not self._repeats  # of the rest nothing was accepted
+                if accepted:
+                    outage.progress()
+                    has_place = True
+                sent += accepted
 
     async def _ask_position(self) -> int:
         """Where the input is. Whoever else is writing comes first: until then that may change."""
-        while (position := await self._asked(pb.WriteInputRequest(process_id=self._process_id))) is None:
-            pass
-        return position
+        return await self._ask()
 
-    async def _call(self, data: bytes, *, at: int) -> int:
-        """Writes in one call; returns where to go on. A process that does not read is waited for."""
-        next_offset = await self._asked(pb.WriteInputRequest(process_id=self._process_id, offset=at, data=data))
-        return at if next_offset is None else next_offset
+    async def _ask(self, *, offset: int | None = None, data: bytes = b"", compare: bool = False) -> int:
+        """As above, and whether something is there."""
+        request = pb.WriteInputRequest(
+            process_id=self._process_id, offset=offset, data=data, compare=compare, wait=to_duration(_ROOM_WITHIN)
+        )
+        while True:
+            try:
+                response = await self._connection.ask(
+                    lambda line: line.processes.WriteInput, request, repeatable=True, answer_within=_ANSWER_WITHIN
+                )
+            except InputFull:
+                await asyncio.sleep(_FULL_PAUSE)
+            else:
+                return response.next_offset
 
-    async def _asked(self, request: pb.WriteInputRequest) -> int | None:
-        """The next offset. None: there was no room in the time, and it is to be asked again."""
-        request.wait.CopyFrom(to_duration(_ROOM_WITHIN))
-        try:
-            response = await self._connection.ask(
-                lambda line: line.processes.WriteInput,
-                request,
-                repeatable=True,
-                answer_within=ANSWER_WITHIN + _ROOM_WITHIN,
-            )
-        except InputFull:
-            await asyncio.sleep(_FULL_PAUSE)
-            return None
-        return response.next_offset
+    async def _call(self, data: bytes, at: int, outage: Outage) -> int:
+        """Writes in one call; returns how much was accepted. A process that does not read is waited for."""
+        request = pb.WriteInputRequest(
+            process_id=self._process_id,
+            offset=at,
+            data=data,
+            wait=to_duration(_ROOM_WITHIN),
+            first_try=self._first_try,
+        )
+        while True:
+            try:
+                response = await self._connection.ask_once(
+                    lambda line: line.processes.WriteInput, request, answer_within=_ANSWER_WITHIN
+                )
+                return min(response.next_offset - at, len(data))
+            except InputFull:
+                await asyncio.sleep(_FULL_PAUSE)
+            except PASSING as error:
+                await self._connection.wait_out(outage, error)
+                if error.outcome is not Outcome.NOT_STARTED:
+                    return await self._accepted(data, at)
 
-    async def _stream(self, data: bytes, outage: Outage) -> int:
-        """Writes in a stream; returns where to go on, also after a break of it."""
+    async def _stream(self, data: bytes, at: int, outage: Outage) -> int:
+        """Writes in a stream; returns how much was accepted, also after a break of it."""
         try:
             async with asyncio.timeout(_STREAM_SECONDS):
                 response = await self._connection.ask_once(
-                    lambda line: line.processes.WriteInputStream, self._pieces(data), answer_within=None
+                    lambda line: line.processes.WriteInputStream, self._pieces(data, at), answer_within=None
                 )
-                return response.next_offset
+                return min(response.next_offset - at, len(data))
         except TimeoutError:
             pass  # it may be cut, or only wait for its reader: whoever answers knows
         except PASSING as error:
             await self._connection.wait_out(outage, error)
-        return await self._ask_position()
+            if error.outcome is Outcome.NOT_STARTED:
+                return 0
+        return await self._accepted(data, at)
 
-    def _pieces(self, data: bytes) -> Iterator[pb.WriteInputStreamRequest]:
+    async def _accepted(self, data: bytes, at: int) -> int:
+        """How much was accepted of what was sent and not answered. Others may have written meanwhile: so the end of
+        that is compared with what is there.
+
+        Raises:
+            InputConflict: They have; it says how far the data goes, if anybody can.
+        """
+        self._first_try = False  # the call that broke may still be at work, for as long as nobody has noticed
+        end = min(await self._ask_position() - at, len(data))
+        while end > 0 and not self._repeats:
+            begin = max(0, end - _COMPARED_BYTES)
+            try:
+                await self._ask(offset=at + begin, data=data[begin:end], compare=True)
+            except InputConflict as error:
+                if begin == 0 or error.facts.get("offset") != str(at + begin):
+                    raise
+                end = begin  # none of that is from here
+            else:
+                break
+        return end
+
+    def _pieces(self, data: bytes, at: int) -> Iterator[pb.WriteInputStreamRequest]:
         for start in range(0, len(data), PIECE_BYTES):
             piece = pb.WriteInputStreamRequest(data=data[start : start + PIECE_BYTES])
             if not start:
                 piece.process_id = self._process_id
-                piece.offset = self._next or 0
+                piece.offset = at
+                piece.first_try = self._first_try
             yield piece
 
 

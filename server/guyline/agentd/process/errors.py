@@ -255,14 +255,15 @@ class InputOffsetOutOfRange(OutOfRange):
 
 
 class InputConflict(Conflict):
-    """Somebody else has written there."""
+    """Somebody else has written there. ``offset`` is None if nobody can say where any more."""
 
     reason = "INPUT_CONFLICT"
 
-    def __init__(self, offset: int, next_offset: int) -> None:
+    def __init__(self, offset: int | None, next_offset: int) -> None:
+        where = "before that," if offset is None else f"at offset {offset}"
         super().__init__(
-            f"at offset {offset} other bytes were accepted, of another writer; {next_offset} is where to go on",
-            offset=str(offset),
+            f"{where} other bytes were accepted, of another writer; {next_offset} is where to go on",
+            **({} if offset is None else {"offset": str(offset)}),
             next_offset=str(next_offset),
         )
 

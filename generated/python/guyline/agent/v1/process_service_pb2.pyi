@@ -1411,6 +1411,8 @@ class WriteInputRequest(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     EOF_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    FIRST_TRY_FIELD_NUMBER: _builtins.int
+    COMPARE_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """The process."""
     offset: _builtins.int
@@ -1420,6 +1422,15 @@ class WriteInputRequest(_message.Message):
     eof: _builtins.bool
     """The input ends behind the data: it is closed once all of it has been passed on. Not for a
     terminal.
+    """
+    first_try: _builtins.bool
+    """The data was not sent before: what was accepted at `offset` is another writer's, also if it looks
+    the same, and the answer is INPUT_CONFLICT. Leave it out when repeating what may have arrived.
+    """
+    compare: _builtins.bool
+    """Accept nothing, and answer whether this data is what was accepted at `offset`: after a break
+    others may have written. The last 128 KiB that the process has read can still be compared; of
+    what came before nobody can say, so that INPUT_CONFLICT has no `offset` then.
     """
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
@@ -1433,10 +1444,12 @@ class WriteInputRequest(_message.Message):
         data: _builtins.bytes = ...,
         eof: _builtins.bool = ...,
         wait: _duration_pb2.Duration | None = ...,
+        first_try: _builtins.bool = ...,
+        compare: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "data", b"data", "eof", b"eof", "offset", b"offset", "process_id", b"process_id", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "compare", b"compare", "data", b"data", "eof", b"eof", "first_try", b"first_try", "offset", b"offset", "process_id", b"process_id", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
     _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
@@ -1480,6 +1493,7 @@ class WriteInputStreamRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     EOF_FIELD_NUMBER: _builtins.int
+    FIRST_TRY_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """The process. Only in the first message."""
     offset: _builtins.int
@@ -1488,6 +1502,8 @@ class WriteInputStreamRequest(_message.Message):
     """The data."""
     eof: _builtins.bool
     """As in WriteInput. Nothing may follow."""
+    first_try: _builtins.bool
+    """As in WriteInput, of all messages of the stream. Only in the first."""
     def __init__(
         self,
         *,
@@ -1495,10 +1511,11 @@ class WriteInputStreamRequest(_message.Message):
         offset: _builtins.int | None = ...,
         data: _builtins.bytes = ...,
         eof: _builtins.bool = ...,
+        first_try: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "data", b"data", "eof", b"eof", "offset", b"offset", "process_id", b"process_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "data", b"data", "eof", b"eof", "first_try", b"first_try", "offset", b"offset", "process_id", b"process_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
     _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015

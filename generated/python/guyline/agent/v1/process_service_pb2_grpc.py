@@ -250,7 +250,7 @@ class ProcessServiceServicer:
         What was accepted is passed to the process in order and survives the agent's worker. To resume
         after a break, repeat from the last offset that was answered, or ask for it by a call without
         data: what the agent has already is passed over. Several who write to one input give no offset,
-        or go on where INPUT_CONFLICT says.
+        or say `first_try`, and go on where INPUT_CONFLICT says.
 
         A process that does not read makes its writer wait; what fits is taken.
 
@@ -261,8 +261,8 @@ class ProcessServiceServicer:
         (FEATURE_OFF).
         - OUT_OF_RANGE: bytes between what was accepted and `offset` are missing; `next_offset` says
         where to go on.
-        - ALREADY_EXISTS: other bytes were accepted at `offset`, of another writer (INPUT_CONFLICT).
-        Nothing of this was taken.
+        - ALREADY_EXISTS: other bytes were accepted, of another writer (INPUT_CONFLICT): from `offset` on,
+        `next_offset` says where to go on. Nothing of this was taken; of a stream, what came before.
         - RESOURCE_EXHAUSTED: nothing was taken within `wait`: the process does not read (INPUT_FULL).
 
         Since 0.1.

@@ -23,7 +23,12 @@ class InputCalls:
         at_most = convert.to_write_wait(request)
         given = _input_of(self._process(request.process_id, context), eof=request.eof)
         offset = request.offset if request.HasField("offset") else None
-        next_offset = await given.write(request.data, offset=offset, eof=request.eof, at_most=at_most)
+        if request.compare:
+            next_offset = await given.compare(request.data, offset=request.offset, at_most=at_most)
+            return pb.WriteInputResponse(next_offset=next_offset, passed_bytes=given.passed_bytes)
+        next_offset = await given.write(
+            request.data, offset=offset, eof=request.eof, at_most=at_most, first_try=request.first_try
+        )
         return pb.WriteInputResponse(next_offset=next_offset, passed_bytes=given.passed_bytes)
 
     async def write_stream(
@@ -31,15 +36,16 @@ class InputCalls:
     ) -> pb.WriteInputStreamResponse:
         process: Process | None = None
         position: int | None = None
+        first_try = False
         async for request in requests:
             if process is None:
-                process = self._process(request.process_id, context)
+                process, first_try = self._process(request.process_id, context), request.first_try
             elif request.process_id:
                 raise InvalidInput(Violation("process_id", "is for the first message of a stream only"))
             if request.HasField("offset"):
                 position = request.offset
             await _input_of(process, eof=request.eof).write(
-                request.data, offset=position, eof=request.eof, at_most=None
+                request.data, offset=position, eof=request.eof, at_most=None, first_try=first_try
             )
             position = None if position is None else position + len(request.data)
             if request.eof:

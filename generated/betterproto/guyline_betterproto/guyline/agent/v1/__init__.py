@@ -2652,6 +2652,19 @@ class WriteInputRequest(betterproto2.Message):
     How long to wait for room. Up to 5 min; unset: 10 s.
     """
 
+    first_try: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    The data was not sent before: what was accepted at `offset` is another writer's, also if it looks
+    the same, and the answer is INPUT_CONFLICT. Leave it out when repeating what may have arrived.
+    """
+
+    compare: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Accept nothing, and answer whether this data is what was accepted at `offset`: after a break
+    others may have written. The last 128 KiB that the process has read can still be compared; of
+    what came before nobody can say, so that INPUT_CONFLICT has no `offset` then.
+    """
+
 
 default_message_pool.register_message("guyline.agent.v1", "WriteInputRequest", WriteInputRequest)
 
@@ -2700,6 +2713,11 @@ class WriteInputStreamRequest(betterproto2.Message):
     eof: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
     """
     As in WriteInput. Nothing may follow.
+    """
+
+    first_try: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    As in WriteInput, of all messages of the stream. Only in the first.
     """
 
 
@@ -3048,7 +3066,7 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         What was accepted is passed to the process in order and survives the agent's worker. To resume
         after a break, repeat from the last offset that was answered, or ask for it by a call without
         data: what the agent has already is passed over. Several who write to one input give no offset,
-        or go on where INPUT_CONFLICT says.
+        or say `first_try`, and go on where INPUT_CONFLICT says.
 
         A process that does not read makes its writer wait; what fits is taken.
 
@@ -3059,8 +3077,8 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
           (FEATURE_OFF).
         - OUT_OF_RANGE: bytes between what was accepted and `offset` are missing; `next_offset` says
           where to go on.
-        - ALREADY_EXISTS: other bytes were accepted at `offset`, of another writer (INPUT_CONFLICT).
-          Nothing of this was taken.
+        - ALREADY_EXISTS: other bytes were accepted, of another writer (INPUT_CONFLICT): from `offset` on,
+          `next_offset` says where to go on. Nothing of this was taken; of a stream, what came before.
         - RESOURCE_EXHAUSTED: nothing was taken within `wait`: the process does not read (INPUT_FULL).
 
         Since 0.1.
