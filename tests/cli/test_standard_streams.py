@@ -1,14 +1,17 @@
 """Standard input, output and error as scripts and services give them: devices, closed ones, ones that are full."""
 
+import asyncio
 import json
 import os
 import re
+import select
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Command
+from tests.cli.command import GUYLINE, Command
+from tests.support.clock import DEADLINE, until
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
@@ -67,6 +70,22 @@ async def test_a_closed_output_is_one_that_cannot_be_written(guyline: Command) -
         found = ID.search(result.err)
         assert found
         assert (await guyline("attach", found[0])).code == 9
+
+
+async def test_an_output_that_refuses_to_block_is_waited_for(guyline: Command) -> None:
+    """Whoever shares a pipe or a terminal may have left it so: a slow reader is no reason to lose anything."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    child = await asyncio.create_subprocess_exec(
+        *GUYLINE, "exec", "seq", "200000", env=guyline.environment, stdout=theirs, stderr=asyncio.subprocess.PIPE
+    )
+    await until(lambda: not select.select([], [theirs], [], 0)[1])
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as out:
+        lines = await asyncio.to_thread(out.readlines)
+    _, err = await asyncio.wait_for(child.communicate(), DEADLINE)
+
+    assert (len(lines), child.returncode, err) == (200_000, 0, b"")
 
 
 async def test_complaints_that_nobody_takes_change_no_exit_code(guyline: Command) -> None:

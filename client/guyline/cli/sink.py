@@ -3,10 +3,10 @@
 import asyncio
 import base64
 import json
-import os
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
+from guyline.cli.descriptor import write_all
 from guyline.cli.say import complain
 from guyline.client.enums import OutputStream
 from guyline.client.values import Chunk
@@ -88,10 +88,4 @@ async def write_json(said: object) -> None:
 async def write(descriptor: int, data: bytes) -> None:
     """Writes all of it. In a thread: a pipe that nobody empties blocks its writer, and signals must get through."""
     if data:
-        await asyncio.to_thread(_write_all, descriptor, data)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+        await asyncio.to_thread(write_all, descriptor, data)
