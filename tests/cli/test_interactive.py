@@ -171,6 +171,26 @@ def test_what_a_full_screen_program_did_to_the_screen_is_undone(shared_agent: Ru
     assert b"\x1b[?1049l" in undone
 
 
+def test_only_a_screen_that_was_drawn_on_is_tidied_up(shared_agent: RunningAgent) -> None:
+    """A file gets what the command printed and nothing else, and a line of JSON begins its line."""
+    draw = ("--", "printf", r"\033[?1049hhi")
+    kept = piped(shared_agent, "exec", "-t", *draw, data=b"")
+    with terminal(shared_agent, "exec", "-t", "--json", *draw) as screen:
+        assert screen.code() == 0
+    *_, last = screen.shown.splitlines()
+
+    assert kept.stdout == b"\x1b[?1049hhi"
+    assert json.loads(last)["exit"]["code"] == 0
+
+
+async def test_a_screen_that_is_gone_changes_no_exit_code(guyline: Command) -> None:
+    """The command got SIGPIPE, and what it made of that is the answer."""
+    line = r"trap 'exit 3' PIPE; printf '\033[?1049h\n'; while :; do sleep 0.01; echo more; done"
+    result = await guyline.in_shell(f'{{ $GUYLINE exec -t -c "{line}"; echo $? >&2; }} | head -n 1')
+
+    assert result.err == "3\n"
+
+
 def test_two_keyboards_at_one_terminal(shared_agent: RunningAgent) -> None:
     """Both see everything, both may type, and no key is lost."""
     with terminal(shared_agent, "exec", "-t", "--label", "keyboards=two", *PROMPT) as one:

@@ -36,17 +36,27 @@ class Outcome:
 
 
 class Session:
-    """One process, for as long as it is followed here."""
+    """One process, for as long as it is followed here.
 
-    def __init__(self, process: AsyncProcess, sink: Sink, signals: Signals, *, detach_keys: bytes) -> None:
+    Args:
+        process: Which.
+        sink: Where its output goes.
+        signals: What this command gets.
+        detach_keys: Those that leave it, where somebody types.
+        draws: Whether what it does to its terminal is done to this one, and to be undone.
+    """
+
+    def __init__(
+        self, process: AsyncProcess, sink: Sink, signals: Signals, *, detach_keys: bytes, draws: bool = False
+    ) -> None:
         self._process = process
-        self._sink = sink
+        self._screen = Screen()
+        self._sink = _Shown(sink, self._screen) if draws else sink
         self._signals = signals
         self._has_terminal = process.info.input.mode is InputMode.TERMINAL
         self._left = asyncio.Event()
         is_typed = self._has_terminal and os.isatty(STDIN)  # in data, any bytes may come one after the other
         self._keys = DetachKeys(detach_keys if is_typed else b"", pressed=self._left.set)
-        self._screen = Screen()
         self._resized = asyncio.Event()
 
     async def run(self, *, start: Beginning = FROM_THE_START, redraws: bool = False) -> Outcome:
@@ -66,7 +76,8 @@ class Session:
             finally:
                 resizing.cancel()
                 await asyncio.wait({resizing})
-                await write(STDOUT, self._screen.undone())
+                with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
+                    await write(STDOUT, self._screen.undone())
 
     async def _attended(self, start: Beginning) -> Outcome:
         output = asyncio.create_task(self._show(start))
@@ -86,8 +97,7 @@ class Session:
             await asyncio.gather(leaving, typing, output, return_exceptions=True)
 
     async def _show(self, start: Beginning) -> Outcome:
-        sink = _Shown(self._sink, self._screen) if self._has_terminal else self._sink
-        return Outcome(*await follow_to_the_end(self._process, sink, self._signals, start=start))
+        return Outcome(*await follow_to_the_end(self._process, self._sink, self._signals, start=start))
 
     async def _type(self) -> None:
         """Passes on what is read, until there is no more, the process reads no more, or somebody detaches."""
@@ -163,7 +173,8 @@ async def stand_in(
     """
     sink = JsonLines() if options.json else Descriptors()
     if reads:
-        session = Session(process, sink, signals, detach_keys=options.detach_keys)
+        draws = not options.json and os.isatty(STDOUT)
+        session = Session(process, sink, signals, detach_keys=options.detach_keys, draws=draws)
         outcome = await session.run(start=start, redraws=redraws)
     else:
         outcome = Outcome(*await follow_to_the_end(process, sink, signals, start=start))
