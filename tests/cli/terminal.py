@@ -20,11 +20,25 @@ def set_size(terminal: int, columns: int, rows: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
 
+def wait_until_full(descriptor: int) -> None:
+    """Returns once what is written there would have to wait.
+
+    Raises:
+        TimeoutError: There is still room at the deadline.
+    """
+    latest = time.monotonic() + DEADLINE
+    while select.select([], [descriptor], [], 0)[1]:
+        if time.monotonic() > latest:
+            raise TimeoutError("there is still room")
+        os.sched_yield()
+
+
 class Terminal:
     """A terminal in which one command runs in the foreground."""
 
-    def __init__(self, master: int, child: subprocess.Popen[bytes]) -> None:
+    def __init__(self, master: int, name: str, child: subprocess.Popen[bytes]) -> None:
         self._master = master
+        self._name = name  # of the file in /dev
         self.child = child
         self.shown = b""
 
@@ -40,6 +54,14 @@ class Terminal:
             readable, _, _ = select.select([self._master], [], [], max(0.0, latest - time.monotonic()))
             assert readable, f"{text!r} is not on the screen, but {self.shown[-2000:]!r}"
             self.shown += os.read(self._master, 4096)
+
+    def until_full(self) -> None:
+        """Reads nothing until the command cannot print any more, as if Ctrl-S had been typed."""
+        slave = os.open(self._name, os.O_WRONLY | os.O_NOCTTY)
+        try:
+            wait_until_full(slave)
+        finally:
+            os.close(slave)
 
     def resize(self, columns: int, rows: int) -> None:
         """As if the window had been dragged to another size."""
@@ -86,8 +108,9 @@ def terminal(
             "GUYLINE": shlex.join(GUYLINE),
         },
     )  # fmt: skip
+    name = os.ttyname(slave)
     os.close(slave)
-    screen = Terminal(master, child)
+    screen = Terminal(master, name, child)
     try:
         yield screen
     finally:

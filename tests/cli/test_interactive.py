@@ -15,12 +15,14 @@ from guyline.cli.console import Screen
 from guyline.cli.keys import DetachKeys, to_keys
 from guyline.client import AsyncAgent, InputMode
 from tests.cli.command import GUYLINE, Command
-from tests.cli.terminal import Terminal, terminal
+from tests.cli.terminal import Terminal, terminal, wait_until_full
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
 
 PROMPT = ("--env", "PS1=ready> ", "--", "bash", "--norc", "-i")
 DETACH = b"\x10\x11"
+FLOOD = "yes | head -c 1000000; exec sleep 1000"
+"""Prints more than any terminal or pipe holds."""
 
 
 def piped(agent: RunningAgent, *arguments: str, data: bytes) -> "subprocess.CompletedProcess[bytes]":
@@ -294,6 +296,38 @@ async def test_a_process_that_reads_nothing_can_be_left(shared_agent: RunningAge
         assert (left, screen.is_raw) == (124, False)
     async with AsyncAgent(shared_agent.address) as client:
         await client.cancel(await asyncio.to_thread(labelled, shared_agent, label), wait=DEADLINE)
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_a_process_can_be_left_although_its_screen_is_stuck(shared_agent: RunningAgent, *, draws: bool) -> None:
+    """A terminal that was stopped shows nothing; the keyboard is given back all the same."""
+    line = rf"printf '\033[?1049h'; {FLOOD}" if draws else FLOOD
+    with terminal(shared_agent, "exec", "-t", "-c", line) as screen:
+        screen.until(b"y")
+        screen.until_full()
+        screen.type(DETACH)
+
+        assert screen.child.wait(DEADLINE) == 124
+        assert not screen.is_raw
+
+
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_a_process_can_be_left_although_nobody_reads_its_output(
+    shared_agent: RunningAgent, tmp_path: Path, option: str
+) -> None:
+    """Nor is the last line of JSON waited for."""
+    os.mkfifo(tmp_path / "out")
+    out = os.open(tmp_path / "out", os.O_RDWR)
+    try:
+        line = f"exec $GUYLINE exec -t {option} -c '{FLOOD}' > {tmp_path}/out"
+        with terminal(shared_agent, shell=line) as screen:
+            wait_until_full(out)
+            screen.type(DETACH)
+
+            assert process_id(screen)
+            assert screen.code() == 124
+    finally:
+        os.close(out)
 
 
 async def test_a_process_with_a_terminal_may_be_started_detached(shared_agent: RunningAgent, guyline: Command) -> None:

@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 import os
 from argparse import Namespace
+from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import NoReturn
 
 from guyline.cli.console import STDIN, Console, Screen, size
 from guyline.cli.keys import DetachKeys
+from guyline.cli.leave import leave
 from guyline.cli.relay import LEFT_RUNNING, Signals, follow_to_the_end
 from guyline.cli.say import complain
 from guyline.cli.sink import STDOUT, Descriptors, JsonLines, Sink, write, write_json
 from guyline.cli.standard_input import standard_input
 from guyline.cli.tail import FROM_THE_START, Beginning
 from guyline.cli.text import SHORT, to_result
+from guyline.client.beside import beside
 from guyline.client.enums import InputMode
 from guyline.client.errors import GuylineError, InputClosed, NoTerminal, ProcessNotFound
 from guyline.client.process import AsyncProcess
@@ -22,6 +26,8 @@ from guyline.client.values import Chunk, Exit
 
 _LAST_KEYS = 1.0
 """Seconds for what was typed before the keys to detach."""
+_LAST_WORDS = 1.0
+"""Seconds for each thing that is written at the end."""
 _END_OF_FILE = b"\x04"
 """What a terminal's line discipline takes for the end of input, unless a program has changed that."""
 
@@ -68,16 +74,14 @@ class Session:
         """
         if not self._has_terminal:
             return await self._attended(start)
-        with Console(changed=self._resized.set) as console:
-            self._signals.before_leaving = console.restore
-            resizing = asyncio.create_task(self._resize(redraws=redraws))
-            try:
-                return await self._attended(start)
-            finally:
-                resizing.cancel()
-                await asyncio.wait({resizing})
-                with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
-                    await write(STDOUT, self._screen.undone())
+        try:
+            with Console(changed=self._resized.set) as console:
+                self._signals.before_leaving = console.restore
+                async with beside(self._resize(redraws=redraws)):
+                    return await self._attended(start)
+        finally:  # the keyboard is given back by now, whatever becomes of the screen
+            with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
+                await _for_a_moment(write(STDOUT, self._screen.undone()))
 
     async def _attended(self, start: Beginning) -> Outcome:
         output = asyncio.create_task(self._show(start))
@@ -179,8 +183,28 @@ async def stand_in(
     else:
         outcome = Outcome(*await follow_to_the_end(process, sink, signals, start=start))
     if outcome.left:
-        await asyncio.to_thread(complain, f"guyline: left; `guyline attach {process.id[:SHORT]}` comes back to it")
+        await _take_leave(process, options)
     if options.json:
-        with contextlib.suppress(BrokenPipeError):  # the code is the command's own, as without --json
-            await write_json(to_result(process.id, outcome.exit))
+        await _say_in_json(process, outcome.exit)
     return outcome.code
+
+
+async def _take_leave(process: AsyncProcess, options: Namespace) -> NoReturn:
+    """Exits on the spot: a write of output may be stuck, and nobody waits for it."""
+    said = f"guyline: left; `guyline attach {process.id[:SHORT]}` comes back to it"
+    await _for_a_moment(asyncio.to_thread(complain, said))
+    if options.json:
+        await _for_a_moment(_say_in_json(process, None))
+    leave(LEFT_RUNNING)
+
+
+async def _say_in_json(process: AsyncProcess, exit_: Exit | None) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the code is the command's own, as without --json
+        await write_json(to_result(process.id, exit_))
+
+
+async def _for_a_moment(work: Coroutine[object, object, None]) -> None:
+    """Waits for last words, but not for somebody to read them: a terminal may be stopped, a pipe full."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS):
+            await work

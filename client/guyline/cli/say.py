@@ -1,6 +1,9 @@
 """What the command itself says: answers on standard output, complaints on standard error."""
 
+import contextlib
 import sys
+
+from guyline.cli.descriptor import write_all
 
 
 def say(text: str) -> None:
@@ -21,13 +24,14 @@ def say_json(value: object) -> None:
 
 
 def complain(text: str) -> None:
-    """Prints a complaint. Where nobody reads complaints, nobody misses one."""
-    try:
-        text = f"{text}\n"
-        sys.stderr.write(text.replace("\n", "\r\n") if _is_raw() else text)
-        sys.stderr.flush()
-    except OSError:
-        return
+    """Prints a complaint. Where nobody reads complaints, nobody misses one.
+
+    Past Python's own stream: a write that is stuck would hold its lock, and with it whoever flushes it on the way out.
+    """
+    text = f"{text}\n"
+    shown = text.replace("\n", "\r\n") if _is_raw() else text
+    with contextlib.suppress(OSError):
+        write_all(sys.stderr.fileno(), shown.encode(sys.stderr.encoding, "backslashreplace"))
 
 
 def _is_raw() -> bool:
