@@ -5,14 +5,17 @@ import json
 import os
 import signal
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from guyline.client import AsyncAgent
 from tests.cli.command import Command
 from tests.support import proc
 from tests.support.agent import RunningAgent
-from tests.support.clock import DEADLINE
+from tests.support.clock import DEADLINE, MS
 
 
 async def test_up_runs_an_agent_until_it_is_told_to_end() -> None:
@@ -33,6 +36,28 @@ async def test_up_runs_an_agent_until_it_is_told_to_end() -> None:
     assert "GRPC_VERBOSITY" not in tried.out  # what the command sets for itself is nobody else's business
     assert again.code == 0
     assert code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+async def test_up_leaves_no_agent_behind_whenever_it_is_told_to_end(number: signal.Signals) -> None:
+    """Also just after it has started one, which nobody knows yet; and nobody reads a traceback."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        guyline = Command(f"unix:{folder}/agent.sock")
+        guyline.environment |= {"XDG_STATE_HOME": folder}
+        for milliseconds in (0, 0, 2, 4, 40):
+            async with guyline.running("up") as child:
+                assert child.stderr is not None
+                agent = await asyncio.to_thread(_started_by, child.pid, milliseconds * MS, number)
+                try:
+                    code = await asyncio.wait_for(child.wait(), DEADLINE)
+                    is_left = proc.is_alive(agent)
+                finally:
+                    if proc.is_alive(agent):
+                        os.kill(agent, signal.SIGTERM)
+                err = await asyncio.wait_for(child.stderr.read(), DEADLINE)
+
+            assert (is_left, err) == (False, b""), milliseconds
+            assert code in (0, 128 + number), milliseconds
 
 
 async def test_up_ignores_what_was_ignored_before() -> None:
@@ -166,3 +191,14 @@ async def test_an_upgrade_leaves_processes_alone(agent: RunningAgent) -> None:
 
     assert upgraded.code == 0, upgraded.err
     assert (child.returncode, out) == (6, b"after\n")
+
+
+def _started_by(pid: int, seconds: float, number: signal.Signals) -> int:
+    """The process id of the first child. As soon as there is one, or so long after, the parent gets the signal."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    latest = time.monotonic() + DEADLINE
+    while not (found := children.read_text().split()):
+        assert time.monotonic() < latest, "nothing was started"
+    time.sleep(seconds)  # the moment is what varies
+    os.kill(pid, number)
+    return int(found[0])

@@ -5,6 +5,7 @@ import signal
 import sys
 from argparse import Namespace
 from asyncio.subprocess import Process as Child
+from typing import Self
 
 from guyline.cli.agent_log import AgentLog
 from guyline.cli.dial import agent_of
@@ -19,7 +20,7 @@ from guyline.client.errors import AgentUnreachable, GuylineError, InvalidInput, 
 from guyline.client.values import AgentInfo
 
 _START_SECONDS = 30.0
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _HINT = """\
 An agent is up at {address} (pid {pid}). Try, in another terminal:
@@ -57,28 +58,63 @@ def _tell(options: Namespace, address: str, info: AgentInfo, *, started: bool) -
 
 
 async def _run_agent(options: Namespace, address: str) -> int:
-    # In a session of its own: Ctrl-C at the terminal reaches this command alone, which then asks once.
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "guyline.cli.main", "agent", "--listen", address,
-        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE if options.json else None,
-        start_new_session=True,
-        env={"GUYLINE_AGENT_LOG_LEVEL": "warning", **environment_to_pass_on()},  # a line a call would bury the hint
-    )  # fmt: skip
-    loop = asyncio.get_running_loop()
-    passed_on = heeded(_PASSED_ON)
-    for number in passed_on:
-        # An agent has nothing to reload; a terminal that hangs up ends what was started in it.
-        loop.add_signal_handler(number, _send, child, signal.SIGTERM if number == signal.SIGHUP else number)
-    log = AgentLog(child.stderr)
-    try:
+    with _Told() as told:
+        # In a session of its own: Ctrl-C at the terminal reaches this command alone, which then asks once.
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "guyline.cli.main", "agent", "--listen", address,
+            stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE if options.json else None,
+            start_new_session=True,
+            env={"GUYLINE_AGENT_LOG_LEVEL": "warning", **environment_to_pass_on()},  # a line a call buries the hint
+        )  # fmt: skip
+        told.pass_on_to(child)
+        log = AgentLog(child.stderr)
         async with beside(log.pass_on()), beside(_greet(options, address, log)):
-            code = _to_shell_code(await child.wait())
+            code = told.to_shell_code(await child.wait())
             await log.over()
         log.finish(_why_it_failed(log.kept, address, code) if code and log.kept and not log.is_let_go else None)
-    finally:
-        for number in passed_on:
-            loop.remove_signal_handler(number)
     return code
+
+
+class _Told:
+    """What ends the agent, for the length of a ``with`` block: what comes before it is known is kept for it.
+
+    It gets SIGTERM for each: an agent has nothing to reload, a terminal that hangs up ends what was started in it, and
+    Python makes a traceback of a SIGINT that comes before its program can say what it is to do.
+    """
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+        self._first: int | None = None
+        self._heeded = heeded(_ENDING)
+
+    def __enter__(self) -> Self:
+        for number in self._heeded:
+            asyncio.get_running_loop().add_signal_handler(number, self._got, number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._heeded:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def pass_on_to(self, child: Child) -> None:
+        """From now on, and what has come by now."""
+        self._child = child
+        if self._first is not None:
+            self._send()
+
+    def to_shell_code(self, code: int) -> int:
+        """What a shell would say. Of an agent that did not get as far as to end in order: what ended this command."""
+        if code == -signal.SIGTERM and self._first is not None:
+            return 128 + self._first
+        return code if code >= 0 else 128 - code
+
+    def _got(self, number: int) -> None:
+        self._first = self._first or number
+        self._send()
+
+    def _send(self) -> None:
+        if self._child is not None and self._child.returncode is None:
+            self._child.send_signal(signal.SIGTERM)
 
 
 def _why_it_failed(said: str, address: str, code: int) -> str:
@@ -103,12 +139,3 @@ async def _met(options: Namespace) -> AgentInfo | None:
             return await agent.info()
     except AgentUnreachable:
         return None
-
-
-def _send(child: Child, number: int) -> None:
-    if child.returncode is None:
-        child.send_signal(number)
-
-
-def _to_shell_code(code: int) -> int:
-    return code if code >= 0 else 128 - code
