@@ -103,6 +103,24 @@ async def test_up_says_in_json_who_is_up() -> None:
     assert (rest, child.returncode, again.code) == (b"", 0, 0)
 
 
+async def test_up_says_that_its_answer_could_not_be_written() -> None:
+    """At once, to whoever waits for it; the agent goes on, and what it says is not kept back for that."""
+    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
+        guyline = Command(f"unix:{folder}/agent.sock")
+        guyline.environment |= {"XDG_STATE_HOME": folder}
+        async with guyline.running_in_shell("exec $GUYLINE up --json > /dev/full") as child:
+            assert child.stderr is not None
+            said = json.loads(await asyncio.wait_for(child.stderr.readline(), 2 * DEADLINE))
+            info = json.loads((await guyline("info", "--json")).out)
+            os.kill(info["worker_pid"], signal.SIGKILL)
+            log = await asyncio.wait_for(child.stderr.readline(), 2 * DEADLINE)
+            child.send_signal(signal.SIGTERM)
+            code = await asyncio.wait_for(guyline.code_of(child), 2 * DEADLINE)
+
+    assert (said["error"]["facts"], code) == ({"errno": "ENOSPC"}, 125)
+    assert json.loads(log)["event"]
+
+
 async def test_up_in_json_ends_although_nobody_reads_what_the_agent_says() -> None:
     """A program that reads only the first line ends what it started by SIGTERM, and waits for that."""
     with tempfile.TemporaryDirectory(prefix="gl-") as folder:

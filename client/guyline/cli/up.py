@@ -9,8 +9,9 @@ from typing import Self
 
 from guyline.cli.agent_log import AgentLog
 from guyline.cli.dial import agent_of
-from guyline.cli.failure import in_json
+from guyline.cli.failure import in_json, report, to_error
 from guyline.cli.inherited import heeded
+from guyline.cli.leave import BROKEN_PIPE
 from guyline.cli.quiet import environment_to_pass_on
 from guyline.cli.say import say, say_json
 from guyline.cli.text import to_json
@@ -68,11 +69,16 @@ async def _run_agent(options: Namespace, address: str) -> int:
         )  # fmt: skip
         told.pass_on_to(child)
         log = AgentLog(child.stderr)
-        async with beside(log.pass_on()), beside(_greet(options, address, log)):
-            code = told.to_shell_code(await child.wait())
-            await log.over()
+        greeting = asyncio.create_task(_greet(options, address, log))
+        try:
+            async with beside(log.pass_on()):
+                code = told.to_shell_code(await child.wait())
+                await log.over()
+        finally:
+            greeting.cancel()
+            await asyncio.wait({greeting})
         log.finish(_why_it_failed(log.kept, address, code) if code and log.kept and not log.is_let_go else None)
-    return code
+    return code or (0 if greeting.cancelled() else greeting.result())
 
 
 class _Told:
@@ -121,15 +127,22 @@ def _why_it_failed(said: str, address: str, code: int) -> str:
     return in_json(GuylineError(said, facts={"address": address, "exit_code": str(code)}))
 
 
-async def _greet(options: Namespace, address: str, log: AgentLog) -> None:
-    """Says that the agent is up, once it is."""
+async def _greet(options: Namespace, address: str, log: AgentLog) -> int:
+    """Says that the agent is up, once it is. Returns the exit code for that: an answer that nobody gets is none."""
     loop = asyncio.get_running_loop()
     latest = loop.time() + _START_SECONDS
+    code = 0
     while loop.time() < latest:
         if info := await _met(options):
-            _tell(options, address, info, started=True)
+            try:
+                _tell(options, address, info, started=True)
+            except BrokenPipeError:
+                code = BROKEN_PIPE
+            except OSError as why:
+                code = report(to_error(why), as_json=options.json)
             break
     log.let_go()
+    return code
 
 
 async def _met(options: Namespace) -> AgentInfo | None:
