@@ -6,9 +6,13 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
+from tests.cli.command import Command
 from tests.cli.terminal import terminal
 from tests.support import proc
 from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
 
 _CTRL_C = b"\x03"
 
@@ -129,6 +133,31 @@ def test_quitting_top_gives_the_terminal_back(shared_agent: RunningAgent) -> Non
         screen.until(b"\x1b[?1049l")
 
         assert screen.code() == 128 + signal.SIGQUIT
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0)])
+def test_top_can_be_ended_although_its_terminal_is_stopped(
+    shared_agent: RunningAgent, number: signal.Signals, code: int
+) -> None:
+    """By Ctrl-S, and then from elsewhere."""
+    with terminal(shared_agent, "top", "--interval", "50ms") as screen:
+        screen.until(b"COMMAND")
+        screen.type(b"\x13")
+        screen.until_full()
+        os.kill(screen.child.pid, number)
+
+        assert screen.child.wait(DEADLINE) == code
+
+
+async def test_one_interrupt_ends_who_only_looks(shared_agent: RunningAgent, guyline: Command) -> None:
+    """Although the screen is stuck: `timeout -s INT` sends no second one."""
+    started = await guyline("exec", "-d", "-c", "yes | head -c 1000000; exec sleep 1000")
+    with terminal(shared_agent, "logs", "-f", started.out.strip()) as screen:
+        await asyncio.to_thread(screen.until, b"y")
+        await asyncio.to_thread(screen.until_full)
+        os.kill(screen.child.pid, signal.SIGINT)
+
+        assert await asyncio.to_thread(screen.child.wait, DEADLINE) == 130
 
 
 def test_top_ignores_what_was_ignored_before(shared_agent: RunningAgent) -> None:

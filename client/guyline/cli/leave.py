@@ -26,4 +26,9 @@ def leave(code: int) -> NoReturn:
         code = code or UNWRITABLE
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()  # a complaint that nobody gets changes nothing
+    abandon(code)
+
+
+def abandon(code: int) -> NoReturn:
+    """Exits on the spot, also where a thread is stuck in a write: it holds its stream's lock against any flush."""
     os._exit(code)

@@ -4,6 +4,7 @@ from argparse import Namespace
 from contextlib import aclosing
 
 from guyline.cli.dial import agent_of, process_of
+from guyline.cli.look import left_by_ctrl_c
 from guyline.cli.sink import Descriptors, JsonLines, Sink, Stamped
 from guyline.cli.tail import beginning
 
@@ -11,6 +12,12 @@ from guyline.cli.tail import beginning
 async def run(options: Namespace) -> int:
     """Shows what a process printed. Looks only: no signal is passed on, and a closed output is nobody's loss."""
     sink = _sink(json=options.json, timestamps=options.timestamps)
+    with left_by_ctrl_c():
+        await _show(options, sink)
+    return 0
+
+
+async def _show(options: Namespace, sink: Sink) -> None:
     async with agent_of(options) as agent:
         process = await process_of(agent, options.process)
         start = await beginning(process, since=options.since, tail=options.tail)
@@ -23,7 +30,6 @@ async def run(options: Namespace) -> int:
         async with aclosing(output) as chunks:
             async for chunk in chunks:
                 await sink.take(chunk)
-    return 0
 
 
 def _sink(*, json: bool, timestamps: bool) -> Sink:

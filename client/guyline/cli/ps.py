@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from guyline.cli.dial import agent_of
+from guyline.cli.look import left_by_ctrl_c
 from guyline.cli.say import say_json
 from guyline.cli.sink import STDOUT, write, write_json
 from guyline.cli.table import is_drawn, show
@@ -35,7 +36,8 @@ async def run(options: Namespace) -> int:
     """Lists processes, once or as they change."""
     async with agent_of(options) as agent:
         if options.watch:
-            await _watch(agent, options)
+            with left_by_ctrl_c():
+                await _watch(agent, options)
             return 0
         listing = await agent.list(
             labels=options.label,

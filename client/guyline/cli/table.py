@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from guyline.cli.say import say
 
@@ -32,10 +32,7 @@ def is_drawn() -> bool:
 
 
 class Screen:
-    """Takes the whole terminal for the length of a ``with`` block, and gives it back however that ends.
-
-    What it does touches the terminal, which may be stopped: not for the event loop.
-    """
+    """Takes the whole terminal, and gives it back. The terminal may be stopped: not for the event loop."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -43,13 +40,6 @@ class Screen:
 
         self._console = Console()
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
-
-    def __enter__(self) -> Self:
-        self.take()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.give_back()
 
     def take(self) -> None:
         """Takes it, also again; what was drawn last is drawn anew."""

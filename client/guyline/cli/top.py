@@ -4,21 +4,27 @@ import asyncio
 import signal
 from argparse import Namespace
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from guyline.cli.dial import agent_of
 from guyline.cli.inherited import heeded
+from guyline.cli.leave import abandon
 from guyline.cli.say import say_json
 from guyline.cli.stop import stop
 from guyline.cli.table import Screen, is_drawn, show
 from guyline.cli.text import shortened, to_age, to_command, to_json, to_length, to_size
 from guyline.client.agent import AsyncAgent
+from guyline.client.beside import beside
 from guyline.client.enums import ProcessState
 from guyline.client.values import ProcessInfo
 
 _COLUMNS = ("ID", "PID", "AGE", "CPU%", "CPU", "MEMORY", "PROCS", "COMMAND")
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_GIVING_BACK = 1.0
+"""Seconds for the terminal to take what makes it as it was."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,11 @@ async def run(options: Namespace) -> int:
     return 0
 
 
-async def _until_told_to_stop(work: Coroutine[object, object, None]) -> int:
-    """Does the work until a signal ends it; Ctrl-C is how everybody leaves it, so that is no failure."""
+async def _until_told_to_stop(work: Coroutine[object, object, None]) -> NoReturn:
+    """Does the work until a signal ends it; Ctrl-C is how everybody leaves it, so that is no failure.
+
+    Then exits on the spot: what draws may be stuck, and nobody waits for it.
+    """
     loop = asyncio.get_running_loop()
     told: asyncio.Future[int] = loop.create_future()
     stops = heeded(_STOPS)
@@ -64,12 +73,12 @@ async def _until_told_to_stop(work: Coroutine[object, object, None]) -> int:
         await asyncio.wait((task, told), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.result()
-        return 0 if told.result() == signal.SIGINT else 128 + told.result()
     finally:
         task.cancel()
         await asyncio.wait({task})
         for number in stops:
             loop.remove_signal_handler(number)
+    abandon(0 if told.result() == signal.SIGINT else 128 + told.result())
 
 
 def _tell(told: asyncio.Future[int], number: int) -> None:
@@ -79,19 +88,20 @@ def _tell(told: asyncio.Future[int], number: int) -> None:
 
 async def _go_on(agent: AsyncAgent, options: Namespace) -> None:
     look = await _look(agent, options, None)
-    drawing = asyncio.Lock()
-    with Screen() as screen:
-        stopping = asyncio.create_task(_stop_when_told(screen, drawing))
-        try:
+    screen, drawing = Screen(), asyncio.Lock()
+    try:
+        await asyncio.to_thread(screen.take)
+        async with beside(_stop_when_told(screen, drawing)):
             while True:
                 rows = shortened([_to_row(busy) for busy in look.busy], _COLUMNS)
                 async with drawing:
                     await asyncio.to_thread(screen.draw, _summary(look.busy), _COLUMNS, rows)
                 await asyncio.sleep(options.interval)
                 look = await _look(agent, options, look)
-        finally:
-            stopping.cancel()
-            await asyncio.wait({stopping})
+    finally:
+        with suppress(TimeoutError):  # it was stopped, and nobody is there to have it go on
+            async with asyncio.timeout(_GIVING_BACK):
+                await asyncio.to_thread(screen.give_back)
 
 
 async def _stop_when_told(screen: Screen, drawing: asyncio.Lock) -> None:

@@ -4,6 +4,7 @@ import base64
 from argparse import Namespace
 
 from guyline.cli.dial import agent_of, process_of
+from guyline.cli.look import left_by_ctrl_c
 from guyline.cli.sink import STDOUT, write, write_json
 from guyline.cli.text import to_json
 from guyline.client.enums import OutputStyle, OutputWait
@@ -12,6 +13,12 @@ from guyline.client.view import View
 
 async def run(options: Namespace) -> int:
     """Shows what a process printed, made fit to be read."""
+    with left_by_ctrl_c():
+        await _show(options)
+    return 0
+
+
+async def _show(options: Namespace) -> None:
     async with agent_of(options) as agent:
         process = await process_of(agent, options.process)
         view = await process.view(
@@ -25,7 +32,6 @@ async def run(options: Namespace) -> int:
         await write_json(_to_json(view))
     else:
         await write(STDOUT, view.data)
-    return 0
 
 
 def _to_json(view: View) -> dict[str, object]:
