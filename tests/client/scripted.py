@@ -20,6 +20,7 @@ from guyline.agent.v1 import process_pb2, process_service_pb2_grpc
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_service_pb2_grpc import ProcessServiceServicer
 from guyline.stream.v1.stream_pb2 import Ended, StreamControl
+from tests.support.clock import moment
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Play = Callable[[Any, Context], AsyncIterator[Any]]
@@ -124,13 +125,14 @@ def gives(*messages: Any) -> Play:
     return play
 
 
-def breaks(*messages: Any) -> Play:
-    """Answers with these messages; then the connection breaks, which says nothing."""
+def breaks(*messages: Any, after: float = 0.0) -> Play:
+    """Answers with these messages; then, so many seconds later, the connection breaks, which says nothing."""
 
     async def play(request: Any, context: Context) -> AsyncIterator[Any]:
         del request
         for message in messages:
             yield message
+        await moment(after)
         await context.abort(grpc.StatusCode.UNAVAILABLE)
 
     return play

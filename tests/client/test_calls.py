@@ -118,8 +118,9 @@ async def test_a_process_or_a_key_can_be_cancelled(
     assert canceled.process is not None
     assert handle.info.exit is not None
     assert (fenced.process, fenced.fenced) == (None, True)
-    _, by_id, by_key = scripted.calls
+    by_id, again, by_key = scripted.calls
     assert (by_id.process_id, by_id.grace.seconds, by_id.wait.seconds) == (PROCESS_ID, 1, 2)
+    assert (again.process_id, again.grace.seconds) == (PROCESS_ID, 1)
     assert (by_key.key.value, by_key.HasField("grace"), by_key.HasField("wait")) == (key.value, False, False)
 
 

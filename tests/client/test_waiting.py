@@ -1,5 +1,9 @@
 """Waits for something to happen, and views of what was printed."""
 
+from collections.abc import Awaitable, Callable
+from signal import SIGKILL
+from typing import Any
+
 import grpc
 import pytest
 
@@ -19,6 +23,7 @@ from guyline.client import (
     WaitOver,
 )
 from tests.client.scripted import PROCESS_ID, ScriptedAgent, breaks, fails, gives, process
+from tests.support.clock import MS
 
 
 async def test_the_condition_that_holds_is_told(scripted: ScriptedAgent, handle: AsyncProcess) -> None:
@@ -63,18 +68,43 @@ async def test_a_wait_outlasts_calls_and_breaks(scripted: ScriptedAgent, handle:
     assert [call.timeout.seconds for call in scripted.calls] == [300] * 4
 
 
+_WAITS: dict[str, tuple[Callable[[AsyncProcess], Awaitable[object]], Any]] = {
+    "timeout of Wait": (
+        lambda handle: handle.wait_for(Exited(), timeout=200),
+        pb.ProcessServiceWaitResponse(process=process(), met=0),
+    ),
+    "wait of GetOutput": (lambda handle: handle.view(wait=200), pb.GetOutputResponse(process=process())),
+    "wait of Cancel": (lambda handle: handle.cancel(wait=200), pb.ProcessServiceCancelResponse(process=process())),
+    "wait of Signal": (lambda handle: handle.signal(SIGKILL, wait=200), pb.SignalResponse(process=process())),
+}
+
+
+@pytest.mark.parametrize("wait", _WAITS)
+async def test_a_break_does_not_begin_the_time_anew(scripted: ScriptedAgent, handle: AsyncProcess, wait: str) -> None:
+    """A worker that dies again and again would make six seconds endless."""
+    asks, answer = _WAITS[wait]
+    scripted.plays(breaks(after=20 * MS), breaks(after=20 * MS), gives(answer))
+
+    await asks(handle)
+
+    field = wait.split(maxsplit=1)[0]
+    first, second, third = (getattr(call, field).ToNanoseconds() for call in scripted.calls)
+    assert 200e9 >= first > second > third > 0
+
+
 async def test_a_wait_in_vain_says_why(scripted: ScriptedAgent, handle: AsyncProcess) -> None:
     """The time is over, or nothing will be printed any more."""
     for over in (pb.WAIT_OVER_TIMEOUT, pb.WAIT_OVER_OUTPUT_ENDED):
         scripted.plays(gives(pb.ProcessServiceWaitResponse(process=process(), over=over)))
 
     with pytest.raises(NotMet) as timeout:
-        await handle.wait_for(Exited(), timeout=0)
+        await handle.wait_for(Exited(), timeout=-1)
     with pytest.raises(NotMet) as ended:
         await handle.wait_for(Printed("ready"))
 
     assert (timeout.value.over, ended.value.over) == (WaitOver.TIMEOUT, WaitOver.OUTPUT_ENDED)
     assert timeout.value.process.process_id == PROCESS_ID
+    assert scripted.calls[0].timeout.ToNanoseconds() == 0, "what is over already is no time"
 
 
 async def test_a_wrong_condition_is_refused(scripted: ScriptedAgent, handle: AsyncProcess) -> None:

@@ -14,6 +14,7 @@ from guyline.client import fork
 from guyline.client.absence import Absence
 from guyline.client.address import Address
 from guyline.client.credentials import Credentials, Secrets
+from guyline.client.deadline import Deadline
 from guyline.client.errors import PASSING, AgentUnreachable, GuylineError, Outcome, StoreChanged, Unavailable
 from guyline.client.patience import Outage
 from guyline.client.status import to_error, unreachable
@@ -156,6 +157,7 @@ class Connection:
         *,
         repeatable: bool,
         answer_within: float = ANSWER_WITHIN,
+        deadline: Deadline | None = None,
     ) -> Response:
         """Makes a unary call, again after a break if that does no harm. Cancelling is safe for the connection.
 
@@ -165,7 +167,8 @@ class Connection:
             method: Picks the stub's method.
             request: Its request.
             repeatable: Whether repeating it does no harm even if it did arrive.
-            answer_within: Seconds.
+            answer_within: Seconds; beyond those that the agent is asked to wait.
+            deadline: Until when that is, if it is.
 
         Raises:
             AgentUnreachable: ``patience`` is over, or the answer was lost and the call is not to be repeated.
@@ -175,8 +178,9 @@ class Connection:
         outage = Outage(self.patience)
         with outage.all_tries_told():
             while True:
+                waits = deadline.ask() if deadline else 0.0
                 try:
-                    return await self.ask_once(method, request, answer_within=answer_within)
+                    return await self.ask_once(method, request, answer_within=answer_within + waits)
                 except PASSING as error:
                     repeats = isinstance(error, Unavailable) and repeatable
                     if not (repeats or error.outcome is Outcome.NOT_STARTED):

@@ -12,7 +12,8 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.argument import to_timeout
 from guyline.client.canceling import cancel
 from guyline.client.completed import StillRunning
-from guyline.client.connection import ANSWER_WITHIN, Connection
+from guyline.client.connection import Connection
+from guyline.client.deadline import Deadline
 from guyline.client.enums import OutputStyle, OutputWait, SignalScope
 from guyline.client.errors import AgentUnreachable, Defect
 from guyline.client.lines import LINE_BYTES, LineSplitter
@@ -325,7 +326,7 @@ class AsyncProcess:
             lambda line: line.processes.Signal,
             request,
             repeatable=number == SIGKILL,  # nobody can count these
-            answer_within=ANSWER_WITHIN + (wait or 0.0),
+            deadline=None if wait is None else Deadline(wait, request.wait),
         )
         signalled = to_signalled(response)
         self.info = signalled.process

@@ -1,17 +1,16 @@
 """Waits that last longer than one call: they are asked for again until something holds or the time is over."""
 
-import asyncio
 import os
-from collections.abc import Iterator
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.argument import invalid, to_timeout
 from guyline.client.conditions import Condition, Exited, FileExists, Match, Met, NotMet, PortOpen, Printed
-from guyline.client.connection import ANSWER_WITHIN, Connection
+from guyline.client.connection import Connection
+from guyline.client.deadline import Deadline
 from guyline.client.enums import OutputWait, WaitOver
 from guyline.client.requests import written_down
 from guyline.client.view import Omission, View
-from guyline.client.wire import to_duration, to_process_info
+from guyline.client.wire import to_process_info
 
 LONGEST_CALL = 300.0
 """Seconds for which an agent lets one call wait."""
@@ -27,51 +26,38 @@ async def wait_for(
     """
     timeout = to_timeout("timeout", timeout)
     request = pb.ProcessServiceWaitRequest(process_id=process_id, conditions=map(_to_condition, conditions))
-    for seconds, is_last in _calls(timeout):
-        request.timeout.CopyFrom(to_duration(seconds))
-        response = await connection.ask(
-            lambda line: line.processes.Wait, request, repeatable=True, answer_within=seconds + ANSWER_WITHIN
-        )
+    deadline = Deadline(_not_past(timeout), request.timeout, longest=LONGEST_CALL)
+    while True:
+        response = await connection.ask(lambda line: line.processes.Wait, request, repeatable=True, deadline=deadline)
         if (met := _to_met(response, conditions)) is not None:
             return met
         over = WaitOver(response.over)
-        if is_last or over is WaitOver.OUTPUT_ENDED:
+        if deadline.is_last or over is WaitOver.OUTPUT_ENDED:
             raise NotMet(to_process_info(response.process), over)
         for condition, cursor in zip(request.conditions, response.searched, strict=False):  # an older agent tells none
             if cursor:
                 condition.pattern.cursor = cursor
-    raise AssertionError("the last call returns or raises")
 
 
 async def view(connection: Connection, request: pb.GetOutputRequest, *, wait: float | None) -> View:
     """Returns output as shown, once what the request waits for has happened or the time is over. Cancelling is safe."""
     wait = to_timeout("wait", wait)
-    seen = None
-    for seconds, _ in _calls(wait or 0.0):
-        if wait:
-            request.wait.CopyFrom(to_duration(seconds))
+    deadline = Deadline(_not_past(wait), request.wait, longest=LONGEST_CALL) if wait else None
+    while True:
         response = await connection.ask(
-            lambda line: line.processes.GetOutput, request, repeatable=True, answer_within=seconds + ANSWER_WITHIN
+            lambda line: line.processes.GetOutput, request, repeatable=True, deadline=deadline
         )
         seen = _to_view(response)
-        if seen.process.exit is not None:
-            break
-        if OutputWait(request.wait_for) is OutputWait.OUTPUT and seen.to_offset > seen.from_offset:
-            break
-    assert seen is not None, "there is at least one call"
-    return seen
+        has_new = seen.to_offset > seen.from_offset
+        if deadline is None or deadline.is_last or seen.process.exit is not None:
+            return seen
+        if has_new and OutputWait(request.wait_for) is OutputWait.OUTPUT:
+            return seen
 
 
-def _calls(timeout: float | None) -> Iterator[tuple[float, bool]]:
-    """How long each call is to wait until the time is over, and whether it is the last one. None: for ever."""
-    loop = asyncio.get_running_loop()
-    deadline = None if timeout is None else loop.time() + timeout
-    while True:
-        left = LONGEST_CALL if deadline is None else max(0.0, deadline - loop.time())
-        is_last = deadline is not None and left <= LONGEST_CALL
-        yield min(left, LONGEST_CALL), is_last
-        if is_last:
-            return
+def _not_past(timeout: float | None) -> float | None:
+    """Time that is over already is no time."""
+    return None if timeout is None else max(0.0, timeout)
 
 
 def _to_condition(condition: Condition) -> pb.WaitCondition:
