@@ -1,6 +1,8 @@
 """The connection that all callers of a client share."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,6 +149,17 @@ async def test_leaving_in_an_outage_ends_what_waits_for_the_agent(agent: Running
         await starting
     with pytest.raises(GuylineError, match="closed by this program"):
         await client.info()
+
+
+async def test_an_agent_that_hangs_is_waited_for_no_longer_than_was_asked(agent: RunningAgent) -> None:
+    """Its socket takes the connection, and nobody says anything: that is no reason to wait for half a minute."""
+    os.kill(agent.worker_pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(AgentUnreachable, match="it does not answer"):
+            async with asyncio.timeout(DEADLINE), AsyncAgent(agent.address, connect_timeout=0):
+                pass
+    finally:
+        os.kill(agent.worker_pid, signal.SIGCONT)
 
 
 async def test_no_line_is_dialled_for_a_connection_that_is_closed(agent: RunningAgent) -> None:

@@ -43,6 +43,17 @@ def test_progress_refills_patience() -> None:
     assert outage.failed(20.0, luck=1.0) == 0.05
 
 
+def test_patience_may_run_before_the_first_failure() -> None:
+    """A try that hangs takes time as well."""
+    outage = Outage(10)
+    outage.begin(100.0)
+
+    assert outage.left(104.0) == 6.0
+    assert outage.failed(109.9) is not None
+    assert outage.failed(110.0) is None
+    assert outage.left(111.0) == 0.0
+
+
 def test_the_agents_own_word_comes_before_the_jitter() -> None:
     """An agent that says when it is back knows best."""
     assert Outage(60).failed(0.0, retry_after=3.0, luck=0.5) == 3.025

@@ -25,6 +25,9 @@ Response = TypeVar("Response")
 ANSWER_WITHIN = 30.0
 """Seconds after which a connection on which a call gets no answer counts as dead."""
 
+_BUSY_WITHIN = 5.0
+"""Seconds that there are at least for the answer to whether anybody is there: the agent may be busy, or its machine."""
+
 _STORE_ID = "guyline-store-id"
 
 _OPTIONS = (
@@ -69,7 +72,8 @@ class Connection:
         credentials: What it takes to be let in.
         metadata: Sent with every call.
         patience: For how many seconds without any progress a caller waits for the agent to come back.
-        connect_timeout: For how many seconds ``open`` waits for an agent that has not answered yet.
+        connect_timeout: For how many seconds ``open`` waits for an agent that has not answered yet. Where a connection
+            is neither refused nor answered, five at least.
         on_absence: See ``Absence``.
     """
 
@@ -109,8 +113,10 @@ class Connection:
         self.store_id = self._stranger = ""
         self._is_closed = False
         self._closing = asyncio.Event()
+        outage = Outage(self._connect_timeout)
+        outage.begin(asyncio.get_running_loop().time())
         with self._absence.waited_out():
-            return await self._until_answered(Outage(self._connect_timeout))
+            return await self._until_answered(outage)
 
     async def close(self) -> None:
         """Hangs up. What is under way, or waits for the agent, ends with an error."""
@@ -218,13 +224,17 @@ class Connection:
     async def _until_answered(self, outage: Outage) -> GetInfoResponse:
         while True:
             try:
-                info = await self.ask_once(lambda line: line.info.GetInfo, GetInfoRequest())
+                return await self._greet(outage)
             except PASSING as error:
                 await self._pause(outage, error)
-                continue
-            self._recognise(info.store_id)
-            self._absence.ended()
-            return info
+
+    async def _greet(self, outage: Outage) -> GetInfoResponse:
+        left = outage.left(asyncio.get_running_loop().time())
+        within = min(max(left, _BUSY_WITHIN), ANSWER_WITHIN)
+        info = await self.ask_once(lambda line: line.info.GetInfo, GetInfoRequest(), answer_within=within)
+        self._recognise(info.store_id)
+        self._absence.ended()
+        return info
 
     async def _pause(self, outage: Outage, error: GuylineError) -> None:
         self._check_open()

@@ -32,6 +32,14 @@ class Outage:
         self._tries = 0
         self._may_have_run = True
 
+    def begin(self, now: float) -> None:
+        """The time runs from now on, and not only from the first failure."""
+        self._since = now
+
+    def left(self, now: float) -> float:
+        """Seconds until patience is over."""
+        return self._patience if self._since is None else max(0.0, self._since + self._patience - now)
+
     def tried(self, outcome: Outcome) -> None:
         """A try has failed, and there will be another."""
         self._may_have_run |= outcome is not Outcome.NOT_STARTED
@@ -57,7 +65,7 @@ class Outage:
         ceiling = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(self._tries, 10))
         self._tries += 1
         delay = (retry_after or 0.0) + ceiling * (_random() if luck is None else luck)
-        left = self._since + self._patience - now
+        left = self.left(now)
         return min(delay, left) if left > 0 else None
 
 

@@ -31,6 +31,7 @@ _TROUBLES = (
     ("handshake failed", "TLS could not be agreed upon"),
     ("Connection refused", "nobody listens there"),
     ("DNS resolution failed", "there is no such host"),
+    ("Deadline Exceeded", "it does not answer"),
 )
 
 
