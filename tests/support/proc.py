@@ -107,8 +107,17 @@ def _is_executing(pid: int) -> bool:
 
 def ignores(pid: int, number: signal.Signals) -> bool:
     """Returns whether the process has the kernel drop this signal."""
+    return _has_signal(pid, "SigIgn", number)
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Returns whether the process does something of its own on this signal."""
+    return _has_signal(pid, "SigCgt", number)
+
+
+def _has_signal(pid: int, field: str, number: signal.Signals) -> bool:
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return bool(int(status["SigIgn"], 16) >> (number - 1) & 1)
+    return bool(int(status[field], 16) >> (number - 1) & 1)
 
 
 def command_line(pid: int) -> str:

@@ -29,13 +29,16 @@ class Signals:
 
     The first SIGINT goes to the process group, the second kills it, the third gives up on it; SIGTERM, SIGQUIT and
     SIGHUP are passed on as they are. What comes before the process is known is kept for it; two that come before then
-    give up. A signal that was ignored before stays ignored.
+    give up, whatever they are. A terminal that is closed says so more than once: only the first SIGHUP counts. A signal
+    that was ignored before stays ignored.
 
     Leaving the ``async with`` block restores Python's own handling.
     """
 
     def __init__(self) -> None:
-        self.interrupts = 0
+        self._interrupts = 0
+        self._early = 0  # before the process was known
+        self._hung_up = False
         self._waiting: asyncio.Queue[int] = asyncio.Queue(maxsize=16)
         self._gave_up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._is_known = False
@@ -77,12 +80,16 @@ class Signals:
             await asyncio.wait({passing})
 
     def _got(self, number: int) -> None:
-        self.interrupts += number == signal.SIGINT
-        gives_up = self.interrupts > (2 if self._is_known else 1) or self._waiting.full()
+        if number == signal.SIGHUP and self._hung_up:
+            return
+        self._hung_up |= number == signal.SIGHUP
+        self._interrupts += number == signal.SIGINT
+        self._early += not self._is_known
+        gives_up = self._interrupts > 2 or (self._early > 1 and not self._is_known) or self._waiting.full()
         if gives_up and not self._gave_up.done():
             self._gave_up.set_result(number)
         if not self._waiting.full():
-            self._waiting.put_nowait(signal.SIGKILL if self.interrupts == 2 and number == signal.SIGINT else number)
+            self._waiting.put_nowait(signal.SIGKILL if self._interrupts == 2 and number == signal.SIGINT else number)
 
     async def _pass_on(self, process: AsyncProcess) -> None:
         while True:
