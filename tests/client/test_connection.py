@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
@@ -149,6 +150,41 @@ async def test_leaving_in_an_outage_ends_what_waits_for_the_agent(agent: Running
         await starting
     with pytest.raises(GuylineError, match="closed by this program"):
         await client.info()
+
+
+async def test_a_signal_waits_for_the_agent_where_it_cannot_be_sent(agent: RunningAgent) -> None:
+    """Nothing has happened yet, so it does no harm to try again: a supervisor sends its signal once."""
+    async with AsyncAgent(agent.address, patience=2 * DEADLINE) as client:
+        process = await client.start(["sleep", "60"])
+        os.kill(agent.keeper_pid, signal.SIGSTOP)  # so that nobody replaces the worker
+        try:
+            await agent.kill_worker()
+            await until(lambda: not _is_connected(client))
+            signalling = asyncio.create_task(process.signal(signal.SIGTERM))
+            await until(lambda: bool(client._connection._absence._waiting))
+        finally:
+            os.kill(agent.keeper_pid, signal.SIGCONT)
+        await signalling
+
+        assert (await process.wait()).signal == signal.SIGTERM
+
+
+async def test_a_signal_that_could_not_be_sent_was_not(agent: RunningAgent) -> None:
+    """Whoever gives up knows that nothing happened."""
+    async with AsyncAgent(agent.address, patience=0) as client:
+        process = await client.start(["sleep", "60"])
+        await agent.stop()
+        await until(lambda: not _is_connected(client))
+
+        with pytest.raises(AgentUnreachable) as unsent:
+            await process.signal(signal.SIGTERM)
+
+    assert unsent.value.outcome is Outcome.NOT_STARTED
+
+
+def _is_connected(client: AsyncAgent) -> bool:
+    line = client._connection._line
+    return line is not None and line.channel.get_state() is grpc.ChannelConnectivity.READY
 
 
 async def test_an_agent_that_hangs_is_waited_for_no_longer_than_was_asked(agent: RunningAgent) -> None:

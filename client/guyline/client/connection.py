@@ -167,7 +167,8 @@ class Connection:
     ) -> Response:
         """Makes a unary call, again after a break if that does no harm. Cancelling is safe for the connection.
 
-        What was refused because too much was going on is repeated as well, if nothing came of it.
+        What was refused because too much was going on is repeated as well, if nothing came of it; and so is any call
+        for as long as there is nobody to send it to.
 
         Args:
             method: Picks the stub's method.
@@ -186,12 +187,26 @@ class Connection:
             while True:
                 waits = deadline.ask() if deadline else 0.0
                 try:
+                    if not repeatable:
+                        await self._connect(outage)
                     return await self.ask_once(method, request, answer_within=answer_within + waits)
                 except PASSING as error:
                     repeats = isinstance(error, Unavailable) and repeatable
                     if not (repeats or error.outcome is Outcome.NOT_STARTED):
                         raise
                     await self.wait_out(outage, error)
+
+    async def _connect(self, outage: Outage) -> None:
+        """Returns once there is a connection. What fails until then was not sent, of which gRPC says nothing: that
+        nobody listens, and that the answer was lost, are the same to it but for words.
+        """
+        if self._line is not None and self._line.channel.get_state() is grpc.ChannelConnectivity.READY:
+            return
+        try:
+            await self._greet(outage)
+        except GuylineError as error:
+            error.outcome = Outcome.NOT_STARTED
+            raise
 
     async def wait_out(self, outage: Outage, error: GuylineError) -> None:
         """After one of ``PASSING``: returns when the next try makes sense. Cancelling is safe.
