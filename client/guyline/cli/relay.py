@@ -13,7 +13,7 @@ from guyline.cli.sink import Sink
 from guyline.cli.tail import FROM_THE_START, Beginning
 from guyline.client.completed import in_words
 from guyline.client.enums import EndedBy
-from guyline.client.errors import GuylineError, NotFound, WrongState
+from guyline.client.errors import AgentUnreachable, GuylineError, NotFound, Outcome, WrongState
 from guyline.client.process import AsyncProcess
 from guyline.client.values import Chunk, Exit
 
@@ -23,14 +23,17 @@ _TIME_OVER = 124  # as timeout(1) has it
 LEFT_RUNNING = _TIME_OVER
 """The exit code for a process that goes on."""
 
+_TRIES = 3
+"""How often a signal is sent whose answer is lost. Before each but the first the agent has answered again."""
+
 
 class Signals:
     """What to do with the signals that this command gets, from before the process is known until it has ended.
 
-    The first SIGINT goes to the process group, the second kills it, the third gives up on it; SIGTERM, SIGQUIT and
-    SIGHUP are passed on as they are. What comes before the process is known is kept for it; two that come before then
-    give up, whatever they are. A terminal that is closed says so more than once: only the first SIGHUP counts. A signal
-    that was ignored before stays ignored.
+    SIGINT goes to the process group, one after that kills it, the third gives up on it; SIGTERM, SIGQUIT and SIGHUP are
+    passed on as they are. A SIGINT that did not arrive does not count. What comes before the process is known is kept
+    for it; two that come before then give up, whatever they are. A terminal that is closed says so more than once: only
+    the first SIGHUP counts. A signal that was ignored before stays ignored.
 
     Leaving the ``async with`` block restores Python's own handling.
     """
@@ -39,6 +42,8 @@ class Signals:
         self._interrupts = 0
         self._early = 0  # before the process was known
         self._hung_up = False
+        self._was_interrupted = False  # the process, by a SIGINT of ours
+        self._passing: int | None = None  # what is not known to have arrived yet
         self._waiting: asyncio.Queue[int] = asyncio.Queue(maxsize=16)
         self._gave_up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._is_known = False
@@ -70,11 +75,15 @@ class Signals:
 
     @asynccontextmanager
     async def passed_on_to(self, process: AsyncProcess) -> AsyncIterator[None]:
-        """Passes signals on for the length of the block."""
+        """Passes signals on for the length of the block. One that is left over when the block fails is told."""
         self._is_known = True
         passing = asyncio.create_task(self._pass_on(process))
         try:
             yield
+        except GuylineError:
+            if self._passing is not None:
+                await _say(f"guyline: signal {self._passing} was perhaps not passed on")
+            raise
         finally:
             passing.cancel()
             await asyncio.wait({passing})
@@ -89,24 +98,43 @@ class Signals:
         if gives_up and not self._gave_up.done():
             self._gave_up.set_result(number)
         if not self._waiting.full():
-            self._waiting.put_nowait(signal.SIGKILL if self._interrupts == 2 and number == signal.SIGINT else number)
+            self._waiting.put_nowait(number)
 
     async def _pass_on(self, process: AsyncProcess) -> None:
         while True:
             number = await self._waiting.get()
-            await send(process, number)
+            self._passing = signal.SIGKILL if number == signal.SIGINT and self._was_interrupted else number
+            has_arrived = await send(process, self._passing)
+            self._passing = None
+            if number == signal.SIGINT:
+                self._was_interrupted |= has_arrived
+                self._interrupts -= not has_arrived
             if number == signal.SIGHUP and not self._gave_up.done():
                 self._gave_up.set_result(number)  # the terminal is gone: nobody reads on
 
 
-async def send(process: AsyncProcess, number: int) -> None:
-    """Signals the process group, if there still is one and the agent can be reached."""
-    try:
-        await process.signal(number)
-    except (WrongState, NotFound):
-        pass  # it has ended, and its exit is on the way
-    except GuylineError as error:
-        await _say(f"guyline: signal {number} was perhaps not passed on: {error}")
+async def send(process: AsyncProcess, number: int) -> bool:
+    """Signals the process group, if there still is one. Waits for an agent that is away, and says so if it does not
+    come back. Returns False if the signal may not have arrived.
+
+    One whose answer is lost is sent again, since an agent that dies has mostly not got to it. Not SIGINT: of two, the
+    second means something else.
+    """
+    tries = 1 if number == signal.SIGINT else _TRIES
+    while True:
+        tries -= 1
+        try:
+            await process.signal(number)
+        except (WrongState, NotFound):
+            return True  # it has ended, and its exit is on the way
+        except GuylineError as error:
+            was_lost = isinstance(error, AgentUnreachable) and error.outcome is Outcome.MAY_HAVE_RUN
+            if was_lost and tries:
+                continue
+            perhaps = "" if error.outcome is Outcome.NOT_STARTED else "perhaps "
+            await _say(f"guyline: signal {number} was {perhaps}not passed on: {error}")
+            return False
+        return True
 
 
 async def follow_to_the_end(
