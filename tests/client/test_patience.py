@@ -54,6 +54,15 @@ def test_patience_may_run_before_the_first_failure() -> None:
     assert outage.left(111.0) == 0.0
 
 
+def test_what_was_spent_on_waiting_is_no_part_of_it() -> None:
+    """The agent was there meanwhile, and did as it was asked."""
+    outage = Outage(10)
+    outage.failed(100.0)
+    outage.waited(300.0)
+
+    assert outage.left(402.0) == 8.0
+
+
 def test_the_agents_own_word_comes_before_the_jitter() -> None:
     """An agent that says when it is back knows best."""
     assert Outage(60).failed(0.0, retry_after=3.0, luck=0.5) == 3.025

@@ -10,6 +10,7 @@ import pytest
 from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client import (
+    AsyncAgent,
     AsyncProcess,
     Exited,
     FileExists,
@@ -90,6 +91,16 @@ async def test_a_break_does_not_begin_the_time_anew(scripted: ScriptedAgent, han
     field = wait.split(maxsplit=1)[0]
     first, second, third = (getattr(call, field).ToNanoseconds() for call in scripted.calls)
     assert 200e9 >= first > second > third > 0
+
+
+async def test_time_that_the_agent_has_waited_is_no_absence(scripted: ScriptedAgent) -> None:
+    """Two workers that die minutes apart are two short breaks, and not one that is longer than patience."""
+    found = gives(pb.ProcessServiceWaitResponse(process=process(), met=0))
+    async with AsyncAgent(scripted.address, patience=1000 * MS) as client:
+        scripted.plays(gives(pb.StartResponse(process=process())), breaks(), breaks(after=1500 * MS), found)
+        handle = await client.start(["serve"])
+
+        assert (await handle.wait_for(Exited(), timeout=200)).index == 0
 
 
 async def test_a_wait_in_vain_says_why(scripted: ScriptedAgent, handle: AsyncProcess) -> None:

@@ -186,6 +186,7 @@ class Connection:
         with outage.all_tries_told():
             while True:
                 waits = deadline.ask() if deadline else 0.0
+                since = asyncio.get_running_loop().time()
                 try:
                     if not repeatable:
                         await self._connect(outage)
@@ -194,6 +195,8 @@ class Connection:
                     repeats = isinstance(error, Unavailable) and repeatable
                     if not (repeats or error.outcome is Outcome.NOT_STARTED):
                         raise
+                    if deadline:
+                        outage.waited(asyncio.get_running_loop().time() - since)
                     await self.wait_out(outage, error)
 
     async def _connect(self, outage: Outage) -> None:

@@ -36,6 +36,11 @@ class Outage:
         """The time runs from now on, and not only from the first failure."""
         self._since = now
 
+    def waited(self, seconds: float) -> None:
+        """For so long the agent was there, and waited for what the caller had asked it to wait for."""
+        if self._since is not None:
+            self._since += seconds
+
     def left(self, now: float) -> float:
         """Seconds until patience is over."""
         return self._patience if self._since is None else max(0.0, self._since + self._patience - now)
