@@ -101,6 +101,19 @@ async def test_an_end_is_told_as_such(scripted: ScriptedAgent, client: AsyncAgen
     assert (dict(scripted.calls[0].labels), list(scripted.calls[0].label_names)) == ({"job": "7"}, ["name"])
 
 
+async def test_what_has_ended_stays_so_whatever_was_answered_before(
+    scripted: ScriptedAgent, handle: AsyncProcess
+) -> None:
+    """The answer to a signal may be made before the end and come after the message that tells it."""
+    scripted.plays(gives(ended(3)), gives(pb.SignalResponse(process=process())))
+
+    await handle.wait()
+    await handle.signal()
+
+    assert handle.info.exit is not None
+    assert handle.info.exit.code == 3
+
+
 async def test_a_process_or_a_key_can_be_cancelled(
     scripted: ScriptedAgent, client: AsyncAgent, handle: AsyncProcess
 ) -> None:

@@ -199,7 +199,7 @@ class AsyncProcess:
 
         async with self._streams.flowing() if timeout != 0 else nullcontext():
             met = await waiting.wait_for(self._connection, self.id, conditions, timeout=timeout)
-        self.info = met.process
+        self._learn(met.process)
         return met
 
     async def view(
@@ -246,7 +246,7 @@ class AsyncProcess:
             )
         async with self._streams.flowing() if wait else nullcontext():
             seen = await waiting.view(self._connection, request, wait=wait)
-        self.info = seen.process
+        self._learn(seen.process)
         return seen
 
     async def write(self, data: Data, *, eof: bool = False, shared: bool = False) -> None:
@@ -329,7 +329,7 @@ class AsyncProcess:
             deadline=None if wait is None else Deadline(wait, request.wait),
         )
         signalled = to_signalled(response)
-        self.info = signalled.process
+        self._learn(signalled.process)
         return signalled
 
     async def cancel(self, *, grace: float | None = None, wait: float | None = None) -> Canceled:
@@ -344,7 +344,7 @@ class AsyncProcess:
             ProcessNotFound: It is not known any more.
         """
         canceled = await cancel(self._connection, self.id, grace=grace, wait=wait)
-        self.info = canceled.process or self.info
+        self._learn(canceled.process or self.info)
         return canceled
 
     async def remove(self) -> None:
@@ -358,5 +358,10 @@ class AsyncProcess:
         await self._connection.ask(lambda line: line.processes.Remove, request, repeatable=False)
 
     def _told(self, update: Update) -> ProcessInfo:
-        self.info = update.of(self.info)
+        self._learn(update.of(self.info))
         return self.info
+
+    def _learn(self, info: ProcessInfo) -> None:
+        """An answer that was made before the process ended may come after the message that it has."""
+        if self.info.exit is None or info.exit is not None:
+            self.info = info
