@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from guyline.agent.v1 import process_pb2
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client import (
+    Agent,
     AsyncAgent,
     Chunk,
     CommandFailed,
@@ -317,3 +319,28 @@ async def test_lines_are_text(real: AsyncAgent) -> None:
     lines = [(line.text, line.offset) async for line in handle.lines()]
 
     assert lines == [("one", 0), ("twö", 5), ("rest", 10)]
+
+
+@pytest.mark.parametrize(
+    ("argument", "options", "said"),
+    [
+        ("on_output", {"on_output": 5}, "is of type int, where something to call is expected"),
+        ("timeout", {"timeout": math.inf}, "is inf, more seconds than anything may take"),
+        ("detach_after", {"detach_after": 1e300}, "is 1e[+]300, more seconds than anything may take"),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused_before_anything_is_started(
+    scripted: ScriptedAgent, client: AsyncAgent, argument: str, options: Any, said: str
+) -> None:
+    """The command ran, and nobody followed it; and how long is too long, none could see."""
+    with pytest.raises(InvalidInput, match=f"^{argument}: {said}"):
+        await client.run("true", **options)
+    with pytest.raises(InvalidInput, match=f"^{argument}: {said}"):
+        await asyncio.to_thread(_run_without_a_loop, scripted.address, options)
+
+    assert scripted.calls == []
+
+
+def _run_without_a_loop(address: str, options: Any) -> None:
+    with Agent(address) as agent:
+        agent.run("true", **options)

@@ -10,7 +10,7 @@ from weakref import WeakSet
 from guyline.agent.v1 import agent_info_service_pb2 as info_pb
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client.address import UnixAddress, default_address, to_address
-from guyline.client.argument import check_text, invalid, to_bytes, to_seconds, to_size
+from guyline.client.argument import check_callable, check_text, invalid, to_bytes, to_seconds, to_size
 from guyline.client.canceling import cancel
 from guyline.client.completed import MAX_OUTPUT_BYTES, Collected, CommandFailed, Completed, StillRunning
 from guyline.client.connection import Connection
@@ -152,6 +152,8 @@ class AsyncAgent:
             GuylineError: As ``open``.
         """
         refuse_others(options, RunOptions, of="AsyncAgent.run")
+        if on_output is not None:
+            check_callable("on_output", on_output)
         data = None
         if (given := options.get("input")) is not None:
             if options.get("terminal") is not None:

@@ -73,6 +73,12 @@ def to_bytes(argument: str, given: object) -> bytes:
         raise invalid(argument, "is a memoryview that was released, where bytes are expected") from None
 
 
+def check_callable(argument: str, given: object) -> None:
+    """Refuses what cannot be called. A command would be running by the time that this is found."""
+    if not callable(given):
+        raise invalid(argument, f"is {_kind(given)}, where something to call is expected")
+
+
 def to_path(argument: str, given: object) -> Path | None:
     """A path, however it is written; None stays None."""
     if given is None:

@@ -14,6 +14,9 @@ from guyline.client.options import OutputRange, Privileges, ResourceLimit, Start
 from guyline.client.values import Key
 from guyline.client.wire import to_duration, to_timestamp
 
+_MOST_SECONDS = 315_576_000_000
+"""What a protobuf Duration holds: ten thousand years."""
+
 
 def to_start_request(command: str | Sequence[str], options: StartOptions, *, when_full: WhenFull) -> pb.StartRequest:
     """A start as the wire has it; ``when_full`` holds unless the options say otherwise.
@@ -76,6 +79,8 @@ _LIMITS = ("timeout", "idle_timeout", "grace")
 def _to_duration(argument: str, given: object) -> Duration | None:
     """A length of time as the wire has it; None stays None."""
     seconds = to_timeout(argument, given)
+    if seconds is not None and abs(seconds) > _MOST_SECONDS:
+        raise invalid(argument, f"is {seconds:g}, more seconds than anything may take; leave it out to have no limit")
     with written_down(argument):
         return None if seconds is None else to_duration(seconds)
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from guyline.client.agent import AsyncAgent
-from guyline.client.argument import check_data_at_hand
+from guyline.client.argument import check_callable, check_data_at_hand
 from guyline.client.blocking import Facade, blocking, blocking_to, streaming
 from guyline.client.completed import Completed
 from guyline.client.lines import LINE_BYTES, LineSplitter
@@ -169,6 +169,7 @@ class Agent(Facade[AsyncAgent]):
         """
         if on_output is None:
             return self._thread.call(self._twin.run(command, **options))
+        check_callable("on_output", on_output)
         errands = Errands(on_output)
         return self._thread.call(self._twin.run(command, on_output=errands.ask, **options), errands=errands)
 
