@@ -33,6 +33,8 @@ from guyline.agent.v1.process_service_pb2 import (
     SignalRequest,
     StartRequest,
     StartResponse,
+    WriteInputRequest,
+    WriteInputResponse,
 )
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE
@@ -189,6 +191,13 @@ async def attach(
     """Follows a process from wherever the fields say, to its end or until it has told enough."""
     request = AttachRequest(process_id=process_id, **fields)
     return await follow(agent.processes.Attach(request, metadata=metadata), until=until)
+
+
+def write_input(
+    agent: RunningAgent, process_id: str, data: bytes = b"", **fields: Any
+) -> "grpc.aio.UnaryUnaryCall[WriteInputRequest, WriteInputResponse]":
+    """One call of WriteInput."""
+    return agent.processes.WriteInput(WriteInputRequest(process_id=process_id, data=data, **fields))
 
 
 async def snapshot(agent: RunningAgent, process_id: str, **fields: Any) -> Followed:

@@ -6,7 +6,6 @@ import signal
 from collections.abc import AsyncIterator, Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -18,10 +17,8 @@ from guyline.agent.v1.process_service_pb2 import (
     ProcessServiceWatchRequest,
     ResizeRequest,
     WriteInputRequest,
-    WriteInputResponse,
     WriteInputStreamRequest,
 )
-from guyline.agentd.process.streams.input import COMPARABLE_BYTES
 from tests.agentd.process.process_parts import (
     MIB,
     attach,
@@ -36,6 +33,7 @@ from tests.agentd.process.process_parts import (
     snapshot,
     started,
     to_start,
+    write_input,
 )
 from tests.support import proc
 from tests.support.agent import RunningAgent
@@ -43,13 +41,6 @@ from tests.support.clock import DEADLINE, MS, moment, until
 
 BOUND = 1 * MIB
 """What may wait for one process, unless the settings say otherwise."""
-
-
-def write(
-    agent: RunningAgent, process_id: str, data: bytes = b"", **fields: Any
-) -> "grpc.aio.UnaryUnaryCall[WriteInputRequest, WriteInputResponse]":
-    """One call of WriteInput."""
-    return agent.processes.WriteInput(WriteInputRequest(process_id=process_id, data=data, **fields))
 
 
 async def pieces(
@@ -66,8 +57,8 @@ async def pieces(
 async def test_a_process_reads_what_it_is_given_and_sees_the_end(shared_agent: RunningAgent) -> None:
     """The whole of it in three calls, with the offsets that make each of them repeatable."""
     async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
-        first = await write(shared_agent, cat.process_id, b"one ", offset=0)
-        second = await write(shared_agent, cat.process_id, b"two", offset=4, eof=True)
+        first = await write_input(shared_agent, cat.process_id, b"one ", offset=0)
+        second = await write_input(shared_agent, cat.process_id, b"two", offset=4, eof=True)
         over = await attach(shared_agent, cat.process_id)
 
     assert (first.next_offset, second.next_offset) == (4, 7)
@@ -78,7 +69,7 @@ async def test_a_process_reads_what_it_is_given_and_sees_the_end(shared_agent: R
 async def test_without_an_input_a_process_reads_the_end_at_once(shared_agent: RunningAgent) -> None:
     """Tools that wait on standard input would hang otherwise."""
     over = await run(shared_agent, ["cat"])
-    refused = await refusal(write(shared_agent, over.process_id, b"x"))
+    refused = await refusal(write_input(shared_agent, over.process_id, b"x"))
 
     assert over.exit.code == 0
     assert over.process.input.mode == INPUT_MODE_NONE
@@ -89,11 +80,11 @@ async def test_a_repeated_write_gives_nothing_twice(shared_agent: RunningAgent) 
     """Whoever lost an answer says it again; what the agent has already is passed over, wherever the pieces lie."""
     async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
         writes = ((0, b"abc"), (0, b"abc"), (1, b"bcde"), (5, b""), (3, b"defg"))
-        answers = [await write(shared_agent, cat.process_id, data, offset=offset) for offset, data in writes]
-        await write(shared_agent, cat.process_id, b"h", offset=7, eof=True)
-        again = await write(shared_agent, cat.process_id, b"h", offset=7, eof=True)
+        answers = [await write_input(shared_agent, cat.process_id, data, offset=offset) for offset, data in writes]
+        await write_input(shared_agent, cat.process_id, b"h", offset=7, eof=True)
+        again = await write_input(shared_agent, cat.process_id, b"h", offset=7, eof=True)
         over = await attach(shared_agent, cat.process_id)
-        late = await write(shared_agent, cat.process_id, b"h", offset=7, eof=True)
+        late = await write_input(shared_agent, cat.process_id, b"h", offset=7, eof=True)
 
     assert [answer.next_offset for answer in answers] == [3, 3, 5, 5, 7]
     assert again.next_offset == late.next_offset == 8
@@ -103,8 +94,8 @@ async def test_a_repeated_write_gives_nothing_twice(shared_agent: RunningAgent) 
 async def test_a_hole_in_the_input_is_refused(shared_agent: RunningAgent) -> None:
     """And the refusal says where to go on."""
     async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
-        await write(shared_agent, cat.process_id, b"abc", offset=0)
-        refused = await refusal(write(shared_agent, cat.process_id, b"x", offset=4))
+        await write_input(shared_agent, cat.process_id, b"abc", offset=0)
+        refused = await refusal(write_input(shared_agent, cat.process_id, b"x", offset=4))
         not_closed = await refusal(
             shared_agent.processes.CloseInput(CloseInputRequest(process_id=cat.process_id, offset=4))
         )
@@ -116,11 +107,11 @@ async def test_a_hole_in_the_input_is_refused(shared_agent: RunningAgent) -> Non
 async def test_an_input_can_be_closed_later_and_twice(shared_agent: RunningAgent) -> None:
     """By somebody else than the writer, too."""
     async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
-        await write(shared_agent, cat.process_id, b"abc")
+        await write_input(shared_agent, cat.process_id, b"abc")
         closing = CloseInputRequest(process_id=cat.process_id)
         closed = [await shared_agent.processes.CloseInput(closing) for _ in range(2)]
         over = await attach(shared_agent, cat.process_id)
-        refused = await refusal(write(shared_agent, cat.process_id, b"more"))
+        refused = await refusal(write_input(shared_agent, cat.process_id, b"more"))
 
     assert [each.next_offset for each in closed] == [3, 3]
     assert over.data == b"abc"
@@ -136,7 +127,7 @@ async def test_a_writer_that_dies_leaves_the_input_open(shared_agent: RunningAge
         call.cancel()
         ended_stream = await shared_agent.processes.WriteInputStream(pieces(cat.process_id, [b"first second "]))
         process = (await snapshot(shared_agent, cat.process_id)).process
-        await write(shared_agent, cat.process_id, b"third", offset=ended_stream.next_offset, eof=True)
+        await write_input(shared_agent, cat.process_id, b"third", offset=ended_stream.next_offset, eof=True)
         over = await attach(shared_agent, cat.process_id)
 
     assert process.input.is_open
@@ -159,11 +150,11 @@ async def test_a_process_that_does_not_read_makes_its_writer_wait(shared_agent: 
     """Back-pressure: no more than the bound and a pipe waits, and what did not fit is not lost but named."""
     async with started(shared_agent, ["sleep", "60"], input=INPUT_MODE_PIPE) as lazy:
         data = bytes(3 * MIB)
-        taken = await write(shared_agent, lazy.process_id, data, offset=0, wait=seconds(0))
+        taken = await write_input(shared_agent, lazy.process_id, data, offset=0, wait=seconds(0))
         full = await refusal(
-            write(shared_agent, lazy.process_id, data, offset=taken.next_offset, wait=seconds(20 * MS))
+            write_input(shared_agent, lazy.process_id, data, offset=taken.next_offset, wait=seconds(20 * MS))
         )
-        whole = await refusal(write(shared_agent, lazy.process_id, b"x", wait=seconds(0)))
+        whole = await refusal(write_input(shared_agent, lazy.process_id, b"x", wait=seconds(0)))
         process = (await snapshot(shared_agent, lazy.process_id)).process
 
     assert BOUND <= taken.next_offset < len(data)
@@ -205,72 +196,10 @@ async def test_a_waiting_stream_goes_on_once_the_process_reads(shared_agent: Run
     assert over.data.split()[0].decode() == sha256(data).hexdigest()
 
 
-async def test_writers_without_an_offset_do_not_mix_their_bytes(shared_agent: RunningAgent) -> None:
-    """Several may share an input: each write is taken whole, in the order in which they came."""
-    async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
-        lines = [b"%d" % number * 20_000 + b"\n" for number in range(10)]
-        await asyncio.gather(*(write(shared_agent, cat.process_id, line) for line in lines))
-        await shared_agent.processes.CloseInput(CloseInputRequest(process_id=cat.process_id))
-        over = await attach(shared_agent, cat.process_id)
-
-    assert sorted(over.data.splitlines(keepends=True)) == lines
-
-
-async def test_two_writers_at_one_offset_cannot_lose_each_other_s_bytes(shared_agent: RunningAgent) -> None:
-    """What is passed over must be the same; else the second one is told where to go on."""
-    async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
-        await write(shared_agent, cat.process_id, b"first ", offset=0)
-        refused = await refusal(write(shared_agent, cat.process_id, b"second", offset=0))
-        await write(shared_agent, cat.process_id, b"second", offset=int(refused.facts["next_offset"]), eof=True)
-        over = await attach(shared_agent, cat.process_id)
-
-    assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "INPUT_CONFLICT")
-    assert over.data == b"first second"
-
-
-async def test_what_is_written_for_the_first_time_is_never_there_already(shared_agent: RunningAgent) -> None:
-    """Though it looks the same: two people have answered yes."""
-    async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
-        await write(shared_agent, cat.process_id, b"yes", offset=0, first_try=True)
-        refused = await refusal(write(shared_agent, cat.process_id, b"yes", offset=0, first_try=True))
-        repeated = await write(shared_agent, cat.process_id, b"yes", offset=0)
-        differing = await refusal(write(shared_agent, cat.process_id, b"yeah", offset=0))
-        await write(shared_agent, cat.process_id, b"yes", offset=3, first_try=True, eof=True)
-        over = await attach(shared_agent, cat.process_id)
-
-    assert [(each.reason, each.facts["offset"], each.facts["next_offset"]) for each in (refused, differing)] == [
-        ("INPUT_CONFLICT", "0", "3"),
-        ("INPUT_CONFLICT", "2", "3"),
-    ]
-    assert repeated.next_offset == 3
-    assert over.data == b"yesyes"
-
-
-async def test_what_was_read_a_while_ago_can_be_compared(shared_agent: RunningAgent) -> None:
-    """Whoever lost the answer to a write asks whether what is there now is from him, or from another writer."""
-    data = os.urandom(3 * COMPARABLE_BYTES)
-    async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
-        at = 0
-        while at < len(data):  # in pieces, so that memory is given back meanwhile
-            piece = data[at : at + 64 * 1024]
-            at = (await write(shared_agent, cat.process_id, piece, offset=at, first_try=True)).next_offset
-        await attach(shared_agent, cat.process_id, until=lambda seen: len(seen.data) == len(data))
-        last = len(data) - 1000
-        same = await write(shared_agent, cat.process_id, data[last:], offset=last, compare=True)
-        changed = data[last:-1] + bytes([data[-1] ^ 1])
-        other = await refusal(write(shared_agent, cat.process_id, changed, offset=last, compare=True))
-        beyond = await refusal(write(shared_agent, cat.process_id, data[last:] + b"x", offset=last, compare=True))
-        gone = await refusal(write(shared_agent, cat.process_id, data[:1000], offset=0, compare=True))
-
-    assert same.next_offset == len(data)
-    assert other.facts["offset"] == str(len(data) - 1)
-    assert [(each.reason, "offset" in each.facts) for each in (beyond, gone)] == [("INPUT_CONFLICT", False)] * 2
-
-
 async def test_more_than_can_wait_must_say_where_it_belongs(shared_agent: RunningAgent) -> None:
     """It is taken in parts, and without an offset nobody could say which part to repeat."""
     async with started(shared_agent, ["cat"], input=INPUT_MODE_PIPE) as cat:
-        refused = await refusal(write(shared_agent, cat.process_id, bytes(BOUND + 1)))
+        refused = await refusal(write_input(shared_agent, cat.process_id, bytes(BOUND + 1)))
 
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.fields == ["data"]
@@ -280,7 +209,7 @@ async def test_a_process_that_closes_its_input_is_told_of(shared_agent: RunningA
     """As a shell's writer gets EPIPE."""
     async with started(shared_agent, "exec <&-; echo closed; sleep 60", input=INPUT_MODE_PIPE) as command:
         await attach(shared_agent, command.process_id, until=printed(b"closed"))
-        refused = await refusal(write(shared_agent, command.process_id, b"x", offset=0))
+        refused = await refusal(write_input(shared_agent, command.process_id, b"x", offset=0))
         is_open = (await input_of(shared_agent, command.process_id)).is_open
 
     assert refused.reason == "INPUT_CLOSED"
@@ -292,7 +221,7 @@ async def test_the_end_of_a_process_ends_its_input(shared_agent: RunningAgent) -
     command = "exec 3<&0; (cat <&3 >/dev/null; echo over) & sleep 0.1"
     async with started(shared_agent, command, input=INPUT_MODE_PIPE) as leader:
         await ended(shared_agent, leader.process_id)
-        refused = await refusal(write(shared_agent, leader.process_id, b"more"))
+        refused = await refusal(write_input(shared_agent, leader.process_id, b"more"))
         closed = await output_closed(shared_agent, leader.process_id)
         printed_at_last = (await snapshot(shared_agent, leader.process_id)).data
 
@@ -305,7 +234,7 @@ async def test_the_end_of_a_process_frees_a_waiting_writer(shared_agent: Running
     """Nobody would ever make room for it."""
     async with started(shared_agent, ["sleep", "60"], input=INPUT_MODE_PIPE) as lazy:
         waiting = asyncio.ensure_future(
-            write(shared_agent, lazy.process_id, bytes(2 * BOUND), offset=0, wait=seconds(DEADLINE))
+            write_input(shared_agent, lazy.process_id, bytes(2 * BOUND), offset=0, wait=seconds(DEADLINE))
         )
         await accepted(shared_agent, lazy.process_id, BOUND)
         await end(shared_agent, lazy.process_id)
@@ -344,9 +273,9 @@ async def test_all_inputs_together_have_a_bound() -> None:
         started(agent, ["sleep", "60"], input=INPUT_MODE_PIPE) as second,
     ):
         async with started(agent, ["sleep", "60"], input=INPUT_MODE_PIPE) as first:
-            await write(agent, first.process_id, bytes(2 * MIB), offset=0, wait=seconds(0))
-            refused = await refusal(write(agent, second.process_id, bytes(2 * MIB), offset=0, wait=seconds(0)))
-        taken = await write(agent, second.process_id, bytes(2 * MIB), offset=0, wait=seconds(0))
+            await write_input(agent, first.process_id, bytes(2 * MIB), offset=0, wait=seconds(0))
+            refused = await refusal(write_input(agent, second.process_id, bytes(2 * MIB), offset=0, wait=seconds(0)))
+        taken = await write_input(agent, second.process_id, bytes(2 * MIB), offset=0, wait=seconds(0))
 
     assert refused.reason == "INPUT_FULL"
     assert taken.next_offset >= MIB
@@ -357,13 +286,13 @@ async def test_input_goes_on_where_it_was_after_a_death(agent: RunningAgent, dea
     """What was accepted is passed on by the next worker, once, and so is the end."""
     data = bytes(range(256)) * 8192
     command = await agent.processes.Start(to_start("read x; echo $x; exec sha256sum", input=INPUT_MODE_PIPE))
-    await write(agent, command.process_id, b"line\n", offset=0)
+    await write_input(agent, command.process_id, b"line\n", offset=0)
     await attach(agent, command.process_id, until=printed(b"line"))
-    taken = await write(agent, command.process_id, data, offset=5, wait=seconds(0))
+    taken = await write_input(agent, command.process_id, data, offset=5, wait=seconds(0))
     await (agent.kill_worker() if death == "worker" else agent.kill_keeper())
     await agent.serves_again()
 
-    asked = await write(agent, command.process_id, b"", offset=0)
+    asked = await write_input(agent, command.process_id, b"", offset=0)
     rest = data[asked.next_offset - 5 :]
     await agent.processes.WriteInputStream(pieces_from(command.process_id, asked.next_offset, rest))
     over = await attach(agent, command.process_id)
@@ -380,7 +309,7 @@ async def test_what_was_accepted_is_known_of_one_that_ended_while_no_worker_look
     os.mkfifo(ending)
     command = f"exec >/dev/null 2>&1; head -c 5; read x < '{ending}'; exit 7"
     start = await agent.processes.Start(to_start(command, input=INPUT_MODE_PIPE))
-    before = await write(agent, start.process_id, b"hello", offset=0)
+    before = await write_input(agent, start.process_id, b"hello", offset=0)
     await output_closed(agent, start.process_id)
     await run(agent, "true")  # meanwhile the keeper hears of the output's end
     os.kill(agent.worker_pid, signal.SIGSTOP)
@@ -390,7 +319,7 @@ async def test_what_was_accepted_is_known_of_one_that_ended_while_no_worker_look
     await agent.serves_again()
 
     over = await attach(agent, start.process_id)
-    again = await write(agent, start.process_id, b"hello", offset=0)
+    again = await write_input(agent, start.process_id, b"hello", offset=0)
 
     assert over.exit.code == 7
     assert (before.next_offset, again.next_offset) == (5, 5)
@@ -406,16 +335,15 @@ async def pieces_from(process_id: str, offset: int, data: bytes) -> AsyncIterato
 async def test_an_end_that_was_asked_for_comes_after_the_worker_s_death(agent: RunningAgent) -> None:
     """What waits behind a slow reader is not the caller's business any more."""
     command = await agent.processes.Start(to_start(["sh", "-c", "read x; cat | wc -c"], input=INPUT_MODE_PIPE))
-    size = 0
-    while (
-        next_offset := (await write(agent, command.process_id, bytes(BOUND), offset=0, wait=seconds(0))).next_offset
-    ) > size:
-        size = next_offset
+    before, size = -1, 0
+    while size > before:
+        answer = await write_input(agent, command.process_id, bytes(BOUND), offset=0, wait=seconds(0))
+        before, size = size, answer.next_offset
     await agent.processes.CloseInput(CloseInputRequest(process_id=command.process_id))
     await agent.kill_worker()
     await agent.serves_again()
     over = await attach(agent, command.process_id)
-    again = await write(agent, command.process_id, bytes(size), offset=0, eof=True)
+    again = await write_input(agent, command.process_id, bytes(size), offset=0, eof=True)
 
     assert over.exit.code == 0
     assert again.next_offset == size
@@ -426,7 +354,7 @@ async def test_a_watch_is_told_that_an_input_ends(shared_agent: RunningAgent, wa
     """Nobody can write from then on, whether or not the process has read what was written before."""
     labels = {"job": str(uuid4())}
     async with started(shared_agent, ["sleep", "60"], input=INPUT_MODE_PIPE, labels=labels) as start:
-        await write(shared_agent, start.process_id, bytes(waiting))
+        await write_input(shared_agent, start.process_id, bytes(waiting))
         stream = shared_agent.processes.Watch(ProcessServiceWatchRequest(labels=labels))
         messages = aiter(stream)
         first = await anext(messages)

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from guyline.agentd.process.errors import InputClosed, InputFull, InputOffsetOutOfRange, SystemExhausted
 from guyline.agentd.process.streams import input as inputs
-from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode, InputNotFreed, InputRoom
+from guyline.agentd.process.streams import input_room
+from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode
+from guyline.agentd.process.streams.input_room import InputNotFreed, InputRoom
 from tests.support.clock import until
 
 BOUND = 64 * 1024
@@ -255,7 +257,7 @@ async def test_memory_that_cannot_be_given_back_is_bounded(
 ) -> None:
     """Nobody waits for room that never comes, not under a later worker either, and the end can still be said."""
     most = 8 * BOUND
-    monkeypatch.setattr(inputs, "_MOST_UNFREED_BYTES", most)
+    monkeypatch.setattr(input_room, "_MOST_UNFREED_BYTES", most)
     with side() as both:
         for _ in range(2):
             with pytest.raises(InputNotFreed, match=f"together may take {most} bytes"):
@@ -274,7 +276,7 @@ async def test_inputs_together_are_bounded_where_memory_cannot_be_given_back(
 ) -> None:
     """A bound for each would let a crowd take the machine's memory. Who closes an input makes room for others."""
     most = 16 * BOUND
-    monkeypatch.setattr(inputs, "_MOST_UNFREED_BYTES", most)
+    monkeypatch.setattr(input_room, "_MOST_UNFREED_BYTES", most)
     room = InputRoom(4 * BOUND)
     with side(room) as first, side(room) as second, side(room) as third:
         for both in (first, second):
@@ -294,7 +296,7 @@ async def test_what_was_not_given_back_counts_under_the_next_worker(
     no_holes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else each worker would let the others take as much again."""
-    monkeypatch.setattr(inputs, "_MOST_UNFREED_BYTES", 8 * BOUND)
+    monkeypatch.setattr(input_room, "_MOST_UNFREED_BYTES", 8 * BOUND)
     with side() as both:
         with pytest.raises(InputNotFreed):
             await feed_for_ever(both, with_offset=False)

@@ -55,8 +55,7 @@ class Journal:
     file is instead replaced, each time it holds twice its bound, by one with the head and the last ``bound`` bytes at
     the same offsets and nothing between; that stops everything for the time of the copy, some 50 ms for 64 MiB.
 
-    No failure of the disk stops the process, nor does whoever removes the directory, or puts a link there: what cannot
-    be stored is read, dropped and noted as a gap.
+    No failure of the disk stops the process, nor does a directory that is gone: what cannot be stored becomes a gap.
 
     There is no file before the first byte, and no descriptor before the first use; with those of a `RunLog` and a
     `TimeLog`, whose files lie beside and count as kept, there are up to `MAX_DESCRIPTORS`. `close` gives them back
@@ -93,7 +92,6 @@ class Journal:
         self._used_at_rest = used_at_rest
         self._is_complete = False
         self._clock = clock
-
         self._file: int | None = None
         self._runs = RunLog(path.with_name(path.name + RUNS_SUFFIX), pool) if separate else None
         times = path.with_name(path.name + TIMES_SUFFIX)
@@ -101,7 +99,6 @@ class Journal:
         self._freed_to = HEAD_BYTES  # up to here nothing of the file's middle takes room
         self._counted = 0  # what `kept_changed` was told
         self._retry_at = 0.0
-        self._is_told = False  # that something is wrong with the directory
         self._tried_to_grow: set[Stream] = set()
         self._note = note
         self._size = self._recover()
@@ -157,8 +154,8 @@ class Journal:
         except OSError as why:
             if is_want(why) or isinstance(why, BlockingIOError):
                 raise  # the pipe holds what is there until this is over
-            if not is_storage_failure(why):
-                self._tell_once(why)
+            if not (is_storage_failure(why) or self.is_degraded):  # told once: it goes on for as long as it does
+                log.warning("output is lost", journal=self.path.name, error=errno.errorcode.get(why.errno or 0))
             self._retry_at = self._clock() + _RETRY_SECONDS
             return self._drop(pipe, at_most)
         if taken >= _BUSY_BYTES and stream not in self._tried_to_grow:
@@ -275,11 +272,6 @@ class Journal:
             self._lose(self._size, self._size + lost)
             self._retry_at = self._clock() + _RETRY_SECONDS
         return stored + lost
-
-    def _tell_once(self, why: OSError) -> None:
-        if not self._is_told:
-            self._is_told = True
-            log.error("output is lost", journal=self.path.name, error=errno.errorcode.get(why.errno or 0))
 
     def _drop(self, pipe: int, at_most: int) -> int:
         """Reads and forgets what is ready, and leaves room for it among the offsets."""

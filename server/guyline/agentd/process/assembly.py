@@ -12,7 +12,8 @@ from guyline.agentd.process.metrics import ProcessMetrics
 from guyline.agentd.process.process import Note, Process
 from guyline.agentd.process.spec import Origin
 from guyline.agentd.process.streams.channels import Ends
-from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode, InputRoom
+from guyline.agentd.process.streams.input import Input, InputDescriptors, InputMode
+from guyline.agentd.process.streams.input_room import InputRoom
 from guyline.agentd.process.streams.output import Output
 from guyline.agentd.process.streams.pacing import Pacing
 

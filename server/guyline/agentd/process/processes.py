@@ -28,7 +28,7 @@ from guyline.agentd.process.spec import Origin, StartSpec
 from guyline.agentd.process.starting.keys import Keys, Use
 from guyline.agentd.process.starting.room import Room, Seats
 from guyline.agentd.process.starting.starter import LASTING_FAILURES, Starter
-from guyline.agentd.process.streams.input import InputRoom
+from guyline.agentd.process.streams.input_room import InputRoom
 from guyline.agentd.process.streams.secrets import kept_secrets
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system.cgroup import Cgroup
