@@ -325,3 +325,17 @@ async def test_output_after_a_wait_beyond_the_time_of_the_call_is_all_there(shar
         assert await _all(handle) == b"hello\n"
         assert handle.detached
         await handle.signal()
+
+
+@pytest.mark.parametrize("other", [_wait, _view, _all, AsyncProcess.aclose], ids=["wait", "view", "output", "aclose"])
+async def test_what_is_done_at_once_with_a_handle_just_opened_leaves_no_stream_behind(
+    shared_agent: RunningAgent, other: Callable[[AsyncProcess], Awaitable[object]]
+) -> None:
+    """One that was taken away before it flowed was never closed: it held the process up for ever."""
+    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
+        handle = await agent.open(f"head -c {MUCH} /dev/zero", kept_bytes=LEAST_PAUSING)
+
+        ended, _ = await asyncio.gather(_wait_for(handle), other(handle))
+
+    assert ended is not None
+    assert ended.succeeded

@@ -21,6 +21,7 @@ from guyline.client import (
     GroupLimits,
     InputConflict,
     InvalidInput,
+    Key,
     OutputMode,
     Privileges,
     Resource,
@@ -293,6 +294,22 @@ async def test_whatever_a_callback_raises_is_raised(real: AsyncAgent, given: byt
 
     with pytest.raises(Enough):
         await real.run("echo out; cat", input=given, on_output=give_up)
+
+
+async def test_a_start_that_is_repeated_with_its_input_by_another_program_is_one(shared_agent: RunningAgent) -> None:
+    """Both write the same; whoever is ahead, what they write is not the other's."""
+    data = bytes(range(256)) * (40 << 10)  # 10 MiB
+    key = Key.new()
+    async with (
+        AsyncAgent(shared_agent.address, patience=DEADLINE) as one,
+        AsyncAgent(shared_agent.address, patience=DEADLINE) as other,
+    ):
+        runs = [agent.run("md5sum", input=data, key=key) for agent in (one, other, one, other)]
+        completed = await asyncio.gather(*runs)
+
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    assert [each.text.split()[0] for each in completed] == [digest] * 4
+    assert len({each.process_id for each in completed}) == 1
 
 
 async def test_a_terminal_is_not_fed_at_once(client: AsyncAgent) -> None:

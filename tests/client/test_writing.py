@@ -240,12 +240,16 @@ async def test_who_shares_an_input_goes_on_behind_the_others(
     assert reader.taken == b"ours and theirs again"
 
 
-@pytest.mark.parametrize("accepted", [0, 5, PIECE_BYTES + 5])
+@pytest.mark.parametrize("theirs", [b"theirs" * PIECE_BYTES, bytes(range(5)) + b"as ours began"])
+@pytest.mark.parametrize("accepted", [0, PIECE_BYTES, 3 * PIECE_BYTES])
 async def test_after_a_break_what_others_wrote_meanwhile_is_not_taken_for_ours(
-    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader, accepted: int
+    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader, accepted: int, theirs: bytes
 ) -> None:
-    """Else as many bytes of ours would be left out, or, of a segment that had come in part, that part come twice."""
-    ours, theirs = bytes(range(256)) * (4 * PIECE_BYTES // 256), b"theirs" * PIECE_BYTES
+    """Else as many bytes of ours would be left out, or, of a segment that had come in part, that part come twice.
+
+    What they have written may begin as ours does.
+    """
+    ours = bytes(range(256)) * (4 * PIECE_BYTES // 256)
 
     async def others_write(request: Any, context: Context) -> AsyncIterator[Any]:
         async for _ in reader.takes(at_most=accepted)(request, context):
@@ -295,3 +299,21 @@ async def test_a_place_that_is_not_known_any_more_is_asked_for_until_it_holds(
     await handle.write(b", and more")
 
     assert reader.taken == b"the last piece, and more"
+
+
+async def test_of_one_s_own_line_nothing_is_left_out_though_another_s_begins_alike(
+    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader
+) -> None:
+    """The connection broke before it arrived, and the other one was faster."""
+    scripted.plays(reader.takes(), reader.takes())
+    await handle.write(b"[", shared=True)
+
+    async def others_write(request: Any, context: Context) -> AsyncIterator[Any]:
+        reader.taken += b'{"id": 2}\n'
+        async for message in breaks()(request, context):
+            yield message
+
+    scripted.plays(others_write, *[reader.takes()] * 5)
+    await handle.write(b'{"id": 1}\n', shared=True)
+
+    assert reader.taken == b'[{"id": 2}\n{"id": 1}\n'

@@ -219,6 +219,7 @@ class AsyncAgent:
             attached=first.attached and options.get("key") is not None,
             opened=Opened(followed, first, messages, pacing=pacing),
             next_input=next_input,
+            repeats_input=next_input is not None and options.get("key") is not None,
         )
 
     async def start(self, command: str | Sequence[str], **options: Unpack[StartOptions]) -> AsyncProcess:
@@ -365,6 +366,7 @@ class AsyncAgent:
         attached: bool = False,
         opened: Opened | None = None,
         next_input: int | None = None,
+        repeats_input: bool = False,
     ) -> AsyncProcess:
         process = AsyncProcess(
             self._connection,
@@ -374,6 +376,7 @@ class AsyncAgent:
             attached=attached,
             opened=opened,
             next_input=next_input,
+            repeats_input=repeats_input,
         )
         self._handles.add(process)
         return process

@@ -75,7 +75,9 @@ class Opened:
         if self._dropping is not None:
             self._dropping.cancel()
             await asyncio.wait({self._dropping})
-        await (self._rest if self._flow is None else self._flow).aclose()
+        if self._flow is not None:
+            await self._flow.aclose()
+        await self._rest.aclose()  # a flow that has not begun closes nothing
 
     async def _drop(self, flow: AsyncGenerator[object, None]) -> None:
         """Ends with the first message after the last wait: to give up waiting for one would end the stream."""

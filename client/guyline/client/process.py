@@ -52,6 +52,7 @@ class AsyncProcess:
         attached: bool = False,
         opened: Opened | None = None,
         next_input: int | None = None,
+        repeats_input: bool = False,
     ) -> None:
         self.info = info
         """The process as of the last message about it."""
@@ -63,8 +64,7 @@ class AsyncProcess:
         self._streams = Streams(
             connection, info.process_id, pacing=pacing, keepalive=keepalive, opened=opened, told=self._told
         )
-        repeats = attached and next_input is not None
-        self._writer = Writer(connection, info.process_id, next_offset=next_input, repeats=repeats)
+        self._writer = Writer(connection, info.process_id, next_offset=next_input, repeats=repeats_input)
 
     def __repr__(self) -> str:
         return f"<process {self.id} {self.info.state.label}>"

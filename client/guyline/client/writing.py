@@ -24,6 +24,7 @@ _ROOM_WITHIN = 30.0  # seconds for which a call waits for room, before it asks a
 _ANSWER_WITHIN = ANSWER_WITHIN + _ROOM_WITHIN
 _STREAM_SECONDS = 60.0  # then a stream that may hang is given up, and goes on where it had got to
 _FULL_PAUSE = 0.05
+_LOOK_WITHIN = 1.0
 _COMPARED_BYTES = 16 * 1024  # enough to know what is one's own; less than what the agent can still compare
 
 
@@ -38,7 +39,7 @@ class Writer:
         connection: The way to the agent.
         process_id: Whose input.
         next_offset: Where its input is. None: the agent is asked at first use.
-        repeats: Everything may have been sent before, by another start of the same.
+        repeats: Everything may be sent by others as well, who repeat the same start.
     """
 
     def __init__(
@@ -73,9 +74,13 @@ class Writer:
             await self._close()
 
     async def position(self) -> int:
-        """How many bytes the agent has accepted."""
-        async with self._turn:
-            return await self._ask_position()
+        """How many bytes the agent has accepted. Waits for a moment for what was sent, and not for room."""
+        request = pb.WriteInputRequest(process_id=self._process_id, wait=to_duration(_LOOK_WITHIN))
+        try:
+            response = await self._connection.ask(lambda line: line.processes.WriteInput, request, repeatable=True)
+        except InputFull as full:  # somebody else waits with a write
+            return int(full.facts["next_offset"])
+        return response.next_offset
 
     async def _close(self) -> None:
         request = pb.CloseInputRequest(process_id=self._process_id, offset=self._next)
@@ -102,7 +107,7 @@ class Writer:
                 except InputConflict as error:
                     if (has_place and not shared) or "offset" not in error.facts:
                         raise
-                    accepted = int(error.facts["offset"]) - at
+                    accepted = _whole_pieces(int(error.facts["offset"]) - at)
                     self._next = int(error.facts["next_offset"])
                     self._first_try = not self._repeats  # of the rest nothing was accepted
                 if accepted:
@@ -196,6 +201,11 @@ class Writer:
                 piece.offset = at
                 piece.first_try = self._first_try
             yield piece
+
+
+def _whole_pieces(length: int) -> int:
+    """As much as was accepted: pieces are, or are not. What others have written may begin as the next one does."""
+    return length // PIECE_BYTES * PIECE_BYTES
 
 
 async def _segments(data: Data) -> AsyncIterator[bytes]:

@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+from typing import Any
 
 import grpc
+import pytest
 
 from guyline.agent.v1.process_pb2 import INPUT_MODE_PIPE
 from guyline.agent.v1.process_service_pb2 import CloseInputRequest
 from guyline.agentd.process.streams.input import COMPARABLE_BYTES
-from tests.agentd.process.process_parts import attach, refusal, started, write_input
+from tests.agentd.process.process_parts import MIB, attach, refusal, seconds, started, write_input
 from tests.support.agent import RunningAgent
+from tests.support.clock import DEADLINE
 
 
 async def test_writers_without_an_offset_do_not_mix_their_bytes(shared_agent: RunningAgent) -> None:
@@ -51,6 +54,23 @@ async def test_what_is_written_for_the_first_time_is_never_there_already(shared_
     ]
     assert repeated.next_offset == 3
     assert over.data == b"yesyes"
+
+
+@pytest.mark.parametrize("fields", [{"offset": 0}, {"offset": 0, "eof": True}, {"offset": 0, "first_try": True}])
+async def test_who_only_waited_for_another_writer_hears_that_nothing_was_accepted(
+    shared_agent: RunningAgent, fields: dict[str, Any]
+) -> None:
+    """That one has got on meanwhile, and the input with it: that is no answer to who waits behind."""
+    async with started(shared_agent, ["sleep", "60"], input=INPUT_MODE_PIPE) as sleeper:
+        much = asyncio.ensure_future(write_input(shared_agent, sleeper.process_id, bytes(MIB), offset=0))
+        stuck = asyncio.ensure_future(
+            write_input(shared_agent, sleeper.process_id, bytes(MIB), offset=MIB, wait=seconds(DEADLINE))
+        )
+        await much
+        refused = await refusal(write_input(shared_agent, sleeper.process_id, b"keys", wait=seconds(0.2), **fields))
+        stuck.cancel()
+
+    assert refused.reason == "INPUT_FULL"
 
 
 async def test_what_was_read_a_while_ago_can_be_compared(shared_agent: RunningAgent) -> None:

@@ -1425,7 +1425,8 @@ class WriteInputRequest(_message.Message):
     """
     first_try: _builtins.bool
     """The data was not sent before: what was accepted at `offset` is another writer's, also if it looks
-    the same, and the answer is INPUT_CONFLICT. Leave it out when repeating what may have arrived.
+    the same, and the answer is INPUT_CONFLICT. All of it is accepted, or nothing, unless it is more
+    than may wait for one process. Leave it out when repeating what may have arrived.
     """
     compare: _builtins.bool
     """Accept nothing, and answer whether this data is what was accepted at `offset`: after a break

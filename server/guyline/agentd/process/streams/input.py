@@ -141,7 +141,8 @@ class Input:
                 none, since nobody could say what to repeat.
             eof: The input ends behind them. Only once all of them are accepted.
             at_most: None: as long as it takes.
-            first_try: It was not sent before, so that nothing of it can have been accepted.
+            first_try: It was not sent before, so that nothing of it can have been accepted. Then all of it is, or
+                nothing, unless so much can never wait: what others write stands before it or behind.
 
         Raises:
             InputOffsetOutOfRange: Bytes before ``offset`` are missing.
@@ -155,13 +156,16 @@ class Input:
         whole = offset is None and at_most is not None
         if whole and len(data) > self._bound:
             raise InputTooLong(len(data), self._bound)
+        whole |= first_try and len(data) <= self._bound
+        has_turn = False  # until then the next offset is moved by somebody else
         try:
             async with asyncio.timeout(at_most), self._lock:
+                has_turn = True
                 at = self._demand_no_hole(offset)
                 self._demand_no_other(memoryview(data), at, first_try=first_try)
                 await self._accept_all(memoryview(data), at, whole=whole, eof=eof)
         except TimeoutError:
-            if offset is None or self.next_offset <= offset:
+            if not has_turn or offset is None or self.next_offset <= offset:
                 raise InputFull(self.next_offset) from None
         return self.next_offset
 

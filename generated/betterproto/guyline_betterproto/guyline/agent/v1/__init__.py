@@ -2655,7 +2655,8 @@ class WriteInputRequest(betterproto2.Message):
     first_try: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
     """
     The data was not sent before: what was accepted at `offset` is another writer's, also if it looks
-    the same, and the answer is INPUT_CONFLICT. Leave it out when repeating what may have arrived.
+    the same, and the answer is INPUT_CONFLICT. All of it is accepted, or nothing, unless it is more
+    than may wait for one process. Leave it out when repeating what may have arrived.
     """
 
     compare: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
