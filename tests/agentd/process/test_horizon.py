@@ -29,6 +29,15 @@ async def crowd(world: World) -> list[Key]:
     return keys
 
 
+def forget_and_set_back(world: World, key: Key) -> None:
+    """Two hours pass; then somebody sets the clock to a minute before the key was made."""
+    world.sweep()
+    world.time.pass_by(2 * HOUR)
+    world.sweep()
+    world.time.jump(key.created_at - 60 - world.time.wall)
+    world.sweep()
+
+
 async def test_keys_that_were_forgotten_for_room_start_nothing_again(world: World) -> None:
     """Nobody could say of so old a key whether it was used; also after the worker, which forgets, has been replaced."""
     world.remember_at_most(100)
@@ -130,11 +139,7 @@ async def test_a_clock_that_is_set_back_behind_a_key_starts_nothing_again(world:
     key = world.key()
     await world.run(key=key)
     await crowd(world)
-    world.sweep()
-    world.time.pass_by(2 * HOUR)
-    world.sweep()
-    world.time.jump(key.created_at - 60 - world.time.wall)
-    world.sweep()
+    forget_and_set_back(world, key)
 
     with pytest.raises(KeyExpired):
         await world.start(key=key)
@@ -149,11 +154,7 @@ async def test_a_clock_that_comes_by_a_forgotten_key_a_second_time_makes_it_no_b
     await world.run(key=key)
     world.time.pass_by(600)
     await crowd(world)
-    world.sweep()
-    world.time.pass_by(2 * HOUR)
-    world.sweep()
-    world.time.jump(key.created_at - 60 - world.time.wall)
-    world.sweep()
+    forget_and_set_back(world, key)
     world.time.pass_by(180)
 
     with pytest.raises(KeyExpired):
