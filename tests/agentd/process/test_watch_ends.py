@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from guyline.agent.v1.process_pb2 import PROCESS_STATE_RUNNING
+from guyline.agent.v1.process_pb2 import PROCESS_STATE_EXITED, PROCESS_STATE_RUNNING
 from guyline.agent.v1.process_service_pb2 import ProcessServiceRemoveRequest, ProcessServiceWatchRequest
 from guyline.agentd.process.listing.ends import Ends
 from guyline.agentd.process.listing.watch import WatchCursor
@@ -17,6 +17,7 @@ from tests.agentd.process.process_parts import (
     in_chat,
     put_by,
     run,
+    snapshot,
     started,
     to_start,
 )
@@ -132,6 +133,23 @@ async def test_what_ended_while_no_worker_lived_is_told_by_the_next(agent: Runni
     assert reader.ended == [start.process_id]
     assert told.process_id in reader.put
     assert reader.resets == 2
+
+
+async def test_an_end_that_was_told_is_not_told_again_though_the_output_is_still_open(agent: RunningAgent) -> None:
+    """A daemon that was left behind holds it: each new worker took the command for one that runs, and then ended."""
+    reader = Reader(agent)
+    over = await run(agent, "sleep 1000 & exit 0")
+    await reader.until_synced()
+    reader.put.clear()
+    for _ in range(2):
+        await restart_worker(agent)
+        seen = await snapshot(agent, over.process_id)
+        assert seen.process.state == PROCESS_STATE_EXITED
+        later = await run(agent, "true")
+        await reader.until_ended(later.process_id)
+    await end(agent, over.process_id)
+
+    assert over.process_id not in reader.ended
 
 
 @pytest.mark.parametrize("death", ["keeper", "agent"])

@@ -20,6 +20,8 @@ from guyline.agentd.system import proc
 KEEPER_LOST = "KEEPER_LOST"
 AGENT_LOST = "AGENT_LOST"
 
+_ASK_TO_END = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL}
+
 
 class Commands:
     """All commands of this store, by id.
@@ -133,7 +135,11 @@ class Commands:
             os.killpg(entry.pid, number)
         except OSError as why:
             return why.errno or errno.EINVAL
-        entry.asked = Asked(number, cause, time.time())
+        asked = Asked(number, cause, time.time())
+        if number in _ASK_TO_END:
+            entry.asked = asked
+        else:
+            entry.told = asked
         return 0
 
     def note(self, request: m.Note) -> None:
@@ -173,7 +179,7 @@ class Commands:
             if entry is None:
                 others.append((pid, status))
             else:
-                ended.append((entry, _to_exit(status, usage, oom_killed=oom_killed, asked=entry.asked)))
+                ended.append((entry, _to_exit(status, usage, oom_killed=oom_killed, asked=_asked(entry, status))))
         if ended:
             self._record(ended)
         if others:
@@ -269,7 +275,7 @@ class Commands:
     def _was_out_of_memory(self, entry: Entry, zombie: os.waitid_result) -> bool:
         """Asked while it is a zombie: its cgroup can then still be read."""
         was_killed = zombie.si_code != os.CLD_EXITED and zombie.si_status == signal.SIGKILL
-        if not was_killed or entry.asked:
+        if not was_killed or (entry.asked and entry.asked.signal == signal.SIGKILL):
             return False
         return self._oom.has_killed_in(entry.process_id) or self._oom.has_killed(zombie.si_pid)
 
@@ -317,6 +323,14 @@ def _to_exit(status: int, usage: "resource.struct_rusage", *, oom_killed: bool, 
         oom_killed=oom_killed,
         asked=asked,
     )
+
+
+def _asked(entry: Entry, status: int) -> Asked | None:
+    """The signal that may have brought the end about. What came after one that asks to end (a new size of the terminal,
+    say) does not hide that.
+    """
+    is_by_other = entry.told and os.WIFSIGNALED(status) and os.WTERMSIG(status) == entry.told.signal
+    return entry.told if is_by_other else entry.asked
 
 
 def _is_group_left(leader: int) -> bool:

@@ -13,7 +13,7 @@ Only the file says how much was accepted, so both are kept until the worker has 
 
 
 class Asked(NamedTuple):
-    """The last signal that somebody sent through the agent."""
+    """A signal that somebody sent through the agent."""
 
     signal: int
     cause: str  # who: opaque to the keeper, but for its own "agent"
@@ -55,7 +55,8 @@ class Entry:
         self.errno: int | None = None  # why it could not be spawned
         self.failed_part = ""  # of its set-up, if that was it; see ``setup.SetupFailed``
         self.exit: Exit | None = None
-        self.asked: Asked | None = None
+        self.asked: Asked | None = None  # the last of those signals by which a command is asked to end
+        self.told: Asked | None = None  # the last of all others, which end it only if it does nothing about them
         self.kept: dict[str, int] = {}  # duplicates of descriptors that must not close, by name
         self.released = False  # the worker has seen the end of its output
         self.is_child = True  # whether its exit status can be waited for
@@ -68,7 +69,7 @@ class Entry:
         return self.pid is not None and self.exit is None
 
     def to_json(self) -> list[Any]:
-        """All but ``is_child``, which is the keeper's own business, and with the descriptors' numbers."""
+        """All but ``is_child`` and ``told``, which are the keeper's own business, and with the descriptors' numbers."""
         return [
             self.process_id,
             self.info,

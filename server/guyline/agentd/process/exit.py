@@ -9,7 +9,9 @@ from guyline.agentd.keeper import table
 
 _ASKED_TO_END = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 _TAKES_EFFECT_WITHIN = 10.0
-"""Seconds after such a signal within which an exit is taken for its effect."""
+"""Seconds after such a signal of a caller within which an exit is taken for its effect. (What a limit of time has begun
+to end is under sentence for as long as its grace.)
+"""
 
 
 class State(enum.Enum):
@@ -100,5 +102,6 @@ def _ended_by(seen: table.Exit) -> tuple[EndedBy, TimeLimit | None]:
 
 
 def _has_taken_effect(asked: table.Asked, seen: table.Exit) -> bool:
-    obeyed = asked.signal in _ASKED_TO_END and seen.ended_at - asked.at <= _TAKES_EFFECT_WITHIN
+    is_soon = asked.cause in _LIMITS or seen.ended_at - asked.at <= _TAKES_EFFECT_WITHIN
+    obeyed = asked.signal in _ASKED_TO_END and is_soon
     return seen.signal == asked.signal or (seen.signal is None and obeyed)

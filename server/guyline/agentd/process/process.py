@@ -58,12 +58,13 @@ class Note:
     struck: TimeLimit | None = None  # a limit of time has struck
     quiet: list[Any] | None = None  # since when it has printed nothing; see ``limits.Quiet``
     removed: bool = False  # it is listed no more: only its key keeps it known
+    end_told: bool = False  # though its output may go on
 
     def to_json(self) -> str:
         ladder = self.ladder.to_json() if self.ladder else None
         struck = self.struck.value if self.struck else None
         fields = [self.journal.to_json(), ladder, self.pace_lost, self.output_gone]
-        later = [self.removed, self.input_ends_at, self.input_over, struck, self.quiet]
+        later = [self.removed, self.input_ends_at, self.input_over, struck, self.quiet, self.end_told]
         return json.dumps([*fields, *later], separators=(",", ":"))
 
     @classmethod
@@ -71,7 +72,7 @@ class Note:
         if not text:
             return cls()
         journal, ladder, pace_lost, output_gone, *later = json.loads(text)
-        removed, input_ends_at, input_over, struck, quiet = later or (False, None, None, None, None)
+        removed, input_ends_at, input_over, struck, quiet, *latest = later or (False, None, None, None, None)
         return cls(
             JournalNote.from_json(journal),
             Ladder(*ladder) if ladder else None,
@@ -82,6 +83,7 @@ class Note:
             TimeLimit(struck) if struck else None,
             quiet,
             removed,
+            bool(latest and latest[0]),
         )
 
 
@@ -157,6 +159,11 @@ class Process:
         """Whether it waits for its reader (PAUSE), rather than lose output."""
         return self.origin.pause and not self.note.pace_lost
 
+    @property
+    def has_been_seen_to_end(self) -> bool:
+        """Whether it has ended, though what it printed last may not all be in the journal yet."""
+        return self._seen is not None or self.exit is not None
+
     async def wait(self) -> Exit:
         """Returns the exit once there is one. Cancelling is safe."""
         await self._settled.wait()
@@ -165,14 +172,17 @@ class Process:
 
     def resume(self) -> None:
         """Reads what it prints and passes on what it is given, from now on."""
-        if self.terminal and not self.output.is_held_up:
-            self.output.drain()  # what an earlier worker left between the terminal and the journal wakes nobody
+        is_timed = self.origin.time_limits.idle_timeout is not None
+        if (self.terminal or is_timed) and not self.output.is_held_up:
+            # What an earlier worker left between a terminal and the journal wakes nobody; and what was printed while
+            # there was none is no silence.
+            self.output.drain()
         self.output.resume()
         if self.input:
             self.input.resume()
 
     def was_over(self, seen: table.Exit) -> None:
-        """It had ended, and its output with it, before this worker began."""
+        """It had ended before this worker began, and its output with it, or that was told."""
         self.exit = Exit.of(seen)
         self._settled.set()
         if self.input:
@@ -236,6 +246,8 @@ class Process:
             self._settling.cancel()
         if self.exit is None and self._seen:
             self.exit = self._seen
+            if self.output.is_open:
+                self.change_note(end_told=True)  # else the next worker would wait for silence, and tell it again
             self._settled.set()
             if self.input:
                 self.input.discard()

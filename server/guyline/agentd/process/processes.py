@@ -269,7 +269,7 @@ class Processes:
         self._keys.remember(origin, process)
         if entry.exit:
             self.ends.seen(entry.exit.order)
-        if entry.exit and not process.output.is_open:
+        if entry.exit and (process.note.end_told or not process.output.is_open):
             process.was_over(entry.exit)
         process.resume()
         process.has_changed()
@@ -337,8 +337,9 @@ class Processes:
             self._unlist(process)
         if process.note.output_gone is None:  # also if an earlier worker came no further
             self._retention.drop_output(process)
-        is_needed = self._keys.are_to_know(process.origin) or process.note.ladder  # the next worker must go on with it
-        if not is_needed:
+        # What is being ended must be known until that is noted, and then to the next worker.
+        is_being_ended = process.note.ladder or self.signals.is_ending(process)
+        if not (is_being_ended or self._keys.are_to_know(process.origin)):
             self._forget(process)
 
     def _unlist(self, process: Process) -> None:

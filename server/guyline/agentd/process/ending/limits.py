@@ -85,7 +85,7 @@ class LimitWatch:
 
     def _look(self) -> None:
         self._timer = None
-        if not self._process.is_running:
+        if self._process.has_been_seen_to_end:
             return
         now = self._timers.time()
         due = self._due(now)
@@ -108,7 +108,7 @@ class LimitWatch:
     def _last_sign(self, now: float) -> float:
         """When it printed something last, as far as is known, which the next worker will know as well."""
         output = self._process.output
-        since = now if output.is_held_up else max(self._quiet_since, output.grown_at)
+        since = now if output.is_held_up or output.is_stuck else max(self._quiet_since, output.grown_at)
         if since > self._quiet_since:
             self._quiet_since = since
             self._process.change_note(quiet=Quiet(since, self._wall_clock() - now).to_json())
@@ -150,10 +150,11 @@ class Limits:
     def watch(self, process: Process) -> None:
         """Enforces its limits from now on, if it has any; also what an earlier worker had begun."""
         limits = process.origin.time_limits
-        if not process.is_running or (limits.timeout is None and limits.idle_timeout is None):
+        if process.has_been_seen_to_end or (limits.timeout is None and limits.idle_timeout is None):
             return
         if process.note.struck:
-            if not process.note.ladder:  # that worker died before the first signal
+            ladder = process.note.ladder
+            if not ladder or ladder.cause != process.note.struck.value:  # that worker died before the first signal
                 self._end(process, process.note.struck)
             return
         timers = self._timers or asyncio.get_running_loop()

@@ -6,6 +6,8 @@ import errno
 import os
 import signal
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -57,6 +59,7 @@ class Signals:
         self._boot_id = boot_id
         self._tasks = tasks
         self._climbing: dict[str, asyncio.Task[None]] = {}
+        self._ending: Counter[str] = Counter()  # how many are about to begin a ladder, by process
         self.census = CensusTaker(tasks=tasks, lookout=lookout)
 
     async def send(self, process: Process, number: int, *, to_all: bool, cause: str = "caller") -> None:
@@ -107,6 +110,28 @@ class Signals:
         Raises as ``send``. If the system has no room for the signal now, the ladder begins with it. And it begins for
         those whom the agent may not signal, if they have a cgroup: that the kernel kills for anybody who owns it.
         """
+        with self._known(process):
+            await self._first_step(process, number, to_all=to_all, grace=grace, cause=cause)
+        if wait is None:
+            return []
+        return await self.wait_until_gone(process, to_all=to_all, at_most=wait)
+
+    def is_ending(self, process: Process) -> bool:
+        """Whether somebody is about to begin a ladder: until then no note tells of it."""
+        return self._ending[process.process_id] > 0
+
+    @contextlib.contextmanager
+    def _known(self, process: Process) -> Iterator[None]:
+        self._ending[process.process_id] += 1
+        try:
+            yield
+        finally:
+            self._ending[process.process_id] -= 1
+            self._ending += Counter()  # without those that are zero
+
+    async def _first_step(
+        self, process: Process, number: int, *, to_all: bool, grace: float | None, cause: str
+    ) -> None:
         above = None if grace is None or number == signal.SIGKILL else (_after(number), grace)
         try:
             await self.send(process, number, to_all=to_all, cause=cause)
@@ -121,9 +146,6 @@ class Signals:
         if above is not None and grace is not None:
             step, pause = above
             self._begin(process, Ladder(step, to_all, grace, _boot_time() + pause, cause))
-        if wait is None:
-            return []
-        return await self.wait_until_gone(process, to_all=to_all, at_most=wait)
 
     async def members(self, process: Process, *, to_all: bool) -> list[Member]:
         """Who is alive of the command's group, or of its group, session and cgroup."""
