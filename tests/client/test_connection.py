@@ -97,6 +97,7 @@ async def test_a_restarted_worker_is_no_absence(agent: RunningAgent) -> None:
     """It is back before anybody would wonder."""
     told: list[bool] = []
     connection = to(agent, on_absence=told.append)
+    connection._absence = Absence(told.append, after=DEADLINE)  # a machine with much to do may take its time
     await connection.open()
     await agent.kill_worker()
     await connection.restore(Outage(60), LOST)

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import AsyncAgent, Exit, Exited, InputMode, NotMet, Printed, StillRunning, WhenFull
+from guyline.client import AsyncAgent, Exit, Exited, GuylineError, InputMode, NotMet, Printed, StillRunning, WhenFull
 from guyline.client.process import AsyncProcess
 from tests.client.scripted import Context, Play, ScriptedAgent, as_run, began, breaks, ended, gives, printed, process
 from tests.support.agent import RunningAgent
@@ -339,3 +339,38 @@ async def test_what_is_done_at_once_with_a_handle_just_opened_leaves_no_stream_b
 
     assert ended is not None
     assert ended.succeeded
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_an_opened_stream_is_closed_though_that_is_cancelled(shared_agent: RunningAgent, steps: int) -> None:
+    """Whoever waits shortly cancels itself: the stream stayed open, and the process waited for it for ever."""
+    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
+        handle = await agent.open(f"head -c {MUCH} /dev/zero", kept_bytes=LEAST_PAUSING)
+        waiting = asyncio.create_task(_wait_for(handle))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(handle.wait(0))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait({closing})
+
+        ended = await waiting
+
+    assert ended is not None
+    assert ended.succeeded
+
+
+async def test_a_block_that_is_left_in_haste_hangs_up_nevertheless(shared_agent: RunningAgent) -> None:
+    """Ctrl-C, or the end of a time, while the streams are being closed."""
+    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
+        handle = await agent.open(f"echo x; head -c {MUCH} /dev/zero", kept_bytes=LEAST_PAUSING)
+        await handle.wait_for(Printed("x"), timeout=DEADLINE)
+        leaving = asyncio.create_task(agent.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        with pytest.raises(GuylineError, match="closed by this program"):
+            await agent.info()
+    async with AsyncAgent(shared_agent.address) as other:
+        await other.cancel(handle.id, wait=DEADLINE)

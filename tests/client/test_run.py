@@ -344,6 +344,8 @@ async def test_lines_are_text(real: AsyncAgent) -> None:
         ("on_output", {"on_output": 5}, "is of type int, where something to call is expected"),
         ("timeout", {"timeout": math.inf}, "is inf, more seconds than anything may take"),
         ("detach_after", {"detach_after": 1e300}, "is 1e[+]300, more seconds than anything may take"),
+        ("max_output_bytes", {"max_output_bytes": -5}, "is -5, where a number of bytes is expected"),
+        ("input", {"input": b"x", "stdin": InputMode.NONE}, "is given, and with `stdin` NONE"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused_before_anything_is_started(

@@ -8,9 +8,10 @@ import grpc
 import pytest
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import AgentUnreachable, AsyncAgent, AsyncProcess, InputClosed, InputConflict, OutOfRange
+from guyline.client import AgentUnreachable, AsyncAgent, AsyncProcess, InputClosed, InputConflict, OutOfRange, writing
 from guyline.client.writing import PIECE_BYTES, SEGMENT_BYTES
 from tests.client.scripted import PROCESS_ID, Context, ScriptedAgent, breaks, fails, gives, process
+from tests.support.clock import until
 
 
 class Reader:
@@ -317,3 +318,23 @@ async def test_of_one_s_own_line_nothing_is_left_out_though_another_s_begins_ali
     await handle.write(b'{"id": 1}\n', shared=True)
 
     assert reader.taken == b'[{"id": 2}\n{"id": 1}\n'
+
+
+async def test_who_reads_slowly_is_waited_for_as_long_as_the_agent_is_there(
+    scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that was cut for its age was taken for a broken one."""
+    monkeypatch.setattr(writing, "_SILENT_SECONDS", 0.05)
+    asked = len(scripted.greetings)
+
+    async def reads_slowly(request: Any, context: Context) -> AsyncIterator[Any]:
+        await until(lambda: len(scripted.greetings) >= asked + 3)
+        async for answer in reader.takes()(request, context):
+            yield answer
+
+    scripted.plays(reader.takes(), reads_slowly)
+
+    await handle.write(bytes(4 * PIECE_BYTES))
+
+    assert len(scripted.calls) == 2
+    assert len(reader.taken) == 4 * PIECE_BYTES

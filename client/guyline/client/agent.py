@@ -125,9 +125,11 @@ class AsyncAgent:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for handle in list(self._handles):
-            await handle.aclose()
-        await self._connection.close()
+        try:
+            for handle in list(self._handles):
+                await handle.aclose()
+        finally:
+            await self._connection.close()
 
     async def run(
         self,
@@ -159,6 +161,8 @@ class AsyncAgent:
             if options.get("terminal") is not None:
                 description = "a terminal has no end; use `open` and `write`"
                 raise invalid("input", description)
+            if options.get("stdin") is InputMode.NONE:
+                raise invalid("input", "is given, and with `stdin` NONE there is nobody to read it")
             data = to_bytes("input", given)
             options["stdin"] = or_default(options.get("stdin"), InputMode.PIPE)
         most = to_size("max_output_bytes", or_default(options.get("max_output_bytes"), MAX_OUTPUT_BYTES))

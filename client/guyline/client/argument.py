@@ -48,7 +48,9 @@ def to_size(argument: str, given: object) -> int:
     """A number of bytes, of whatever type the whole number is."""
     if not isinstance(given, SupportsIndex):
         raise invalid(argument, f"is {_kind(given)}, where a whole number of bytes is expected")
-    return operator.index(given)
+    if (size := operator.index(given)) < 0:
+        raise invalid(argument, f"is {size}, where a number of bytes is expected")
+    return size
 
 
 def check_data(argument: str, given: object) -> None:

@@ -68,7 +68,8 @@ class StillRunning(GuylineError):
         process_id: Which; ``attach`` takes it up again.
         output: What it has printed so far, if that was followed; of more than ``max_output_bytes`` the end.
         input_position: If it has not read enough yet to be given all of its ``input``, with the end: how many bytes it
-            was given. It waits for the rest: ``write(data[input_position:], eof=True)``. None: it has everything.
+            was given. It waits for the rest: ``write(data[input_position:], eof=True)``; or, if others use the key of
+            the start as well, the same start again. None: it has everything.
     """
 
     def __init__(self, process_id: str, output: bytes = b"", input_position: int | None = None) -> None:

@@ -40,6 +40,7 @@ class Opened:
         self._flow: AsyncGenerator[object, None] | None = None
         self._waiters = 0
         self._dropping: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -71,7 +72,11 @@ class Opened:
             await asyncio.wait({self._dropping})
 
     async def aclose(self) -> None:
-        """Lets go of it."""
+        """Lets go of it, also if this is cancelled: nobody else would, and the process would wait for it."""
+        self._closing = self._closing or asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._dropping is not None:
             self._dropping.cancel()
             await asyncio.wait({self._dropping})

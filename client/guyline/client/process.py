@@ -99,7 +99,7 @@ class AsyncProcess:
         Raises:
             OutOfRange: ``from_offset`` is beyond what was printed so far.
             AgentUnreachable: The agent did not come back in time.
-            StoreChanged: The process is not known any more.
+            StoreChanged: The process is not known any more; or ProcessNotFound, if it was not at first.
         """
         refuse_others(where, OutputRange, of="AsyncProcess.output")
         async with aclosing(self._streams.read(times=times, **where)) as updates:
@@ -140,7 +140,7 @@ class AsyncProcess:
         Raises:
             StillRunning: The time is over; as far as the agent has said, the process goes on.
             AgentUnreachable: The agent did not come back in time.
-            StoreChanged: The process is not known any more.
+            StoreChanged: The process is not known any more; or ProcessNotFound, if it was not at first.
         """
         timeout = to_timeout("timeout", timeout)
         if self.info.exit is not None:
@@ -257,7 +257,8 @@ class AsyncProcess:
         should be none. If this is cancelled, a part may have been written; the next write goes on behind it.
 
         Args:
-            data: Bytes, or pieces of them. What an async iterable gives is passed on as it comes.
+            data: Bytes, or pieces of them. What an async iterable gives is passed on as it comes; it must not
+                wait for a write to the same handle itself.
             eof: Close the input behind it.
             shared: Others may write as well, as at the keyboards of one terminal. Then it goes on behind them; of much
                 data, they may come in the middle.

@@ -27,7 +27,7 @@ async def fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[o
     """Collects the output, and feeds the process meanwhile: neither waits for the other.
 
     Returns:
-        Whether the process was given everything, or another start is to see to that.
+        Whether the process was given everything.
     """
     if data is None:
         await collecting
@@ -37,7 +37,7 @@ async def fed(process: AsyncProcess, data: Bytes | None, collecting: Coroutine[o
         async with asyncio.TaskGroup() as group:
             feeding = group.create_task(_feed(process, data))
             await collecting
-            is_fed = feeding.done() or process.attached
+            is_fed = feeding.done()
             feeding.cancel()
     except BaseExceptionGroup as failed:
         error: BaseException = failed.exceptions[0]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 from guyline.agent.v1 import process_service_pb2 as pb
+from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
 from guyline.client.argument import check_data
 from guyline.client.connection import ANSWER_WITHIN, Connection
 from guyline.client.errors import PASSING, InputConflict, InputFull, Outcome, OutOfRange
@@ -22,7 +23,7 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 
 _ROOM_WITHIN = 30.0  # seconds for which a call waits for room, before it asks again
 _ANSWER_WITHIN = ANSWER_WITHIN + _ROOM_WITHIN
-_STREAM_SECONDS = 60.0  # then a stream that may hang is given up, and goes on where it had got to
+_SILENT_SECONDS = 60.0  # after which somebody asks whether the agent is there, for which a stream waits
 _FULL_PAUSE = 0.05
 _LOOK_WITHIN = 1.0
 _COMPARED_BYTES = 16 * 1024  # enough to know what is one's own; less than what the agent can still compare
@@ -159,18 +160,33 @@ class Writer:
     async def _stream(self, data: bytes, at: int, outage: Outage) -> int:
         """Writes in a stream; returns how much was accepted, also after a break of it."""
         try:
-            async with asyncio.timeout(_STREAM_SECONDS):
-                response = await self._connection.ask_once(
-                    lambda line: line.processes.WriteInputStream, self._pieces(data, at), answer_within=None
-                )
-                return min(response.next_offset - at, len(data))
-        except TimeoutError:
-            pass  # it may be cut, or only wait for its reader: whoever answers knows
+            return min(await self._answer_to_stream(data, at) - at, len(data))
         except PASSING as error:
             await self._connection.wait_out(outage, error)
             if error.outcome is Outcome.NOT_STARTED:
                 return 0
         return await self._accepted(data, at)
+
+    async def _answer_to_stream(self, data: bytes, at: int) -> int:
+        """The next offset. That may take as long as its reader does: now and then the agent is asked whether it is
+        there, on the same connection.
+        """
+        stream = asyncio.ensure_future(
+            self._connection.ask_once(
+                lambda line: line.processes.WriteInputStream, self._pieces(data, at), answer_within=None
+            )
+        )
+        try:
+            while not (await asyncio.wait({stream}, timeout=_SILENT_SECONDS))[0]:
+                await self._connection.ask_once(lambda line: line.info.GetInfo, GetInfoRequest())
+            return (await stream).next_offset
+        except PASSING as error:
+            if not stream.done():
+                error.outcome = Outcome.MAY_HAVE_RUN  # of what the stream carried, not of the question
+            raise
+        finally:
+            stream.cancel()
+            await asyncio.gather(stream, return_exceptions=True)
 
     async def _accepted(self, data: bytes, at: int) -> int:
         """How much was accepted of what was sent and not answered. Others may have written meanwhile: so the end of

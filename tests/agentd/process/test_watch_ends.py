@@ -143,6 +143,7 @@ async def test_an_end_that_was_told_is_not_told_again_though_the_output_is_still
     reader.put.clear()
     for _ in range(2):
         await restart_worker(agent)
+        await reader.until_synced()
         seen = await snapshot(agent, over.process_id)
         assert seen.process.state == PROCESS_STATE_EXITED
         later = await run(agent, "true")
