@@ -178,15 +178,18 @@ class Writer:
         )
         try:
             while not (await asyncio.wait({stream}, timeout=_SILENT_SECONDS))[0]:
-                await self._connection.ask_once(lambda line: line.info.GetInfo, GetInfoRequest())
+                await self._ask_whether_agent_is_there()
             return (await stream).next_offset
-        except PASSING as error:
-            if not stream.done():
-                error.outcome = Outcome.MAY_HAVE_RUN  # of what the stream carried, not of the question
-            raise
         finally:
             stream.cancel()
             await asyncio.gather(stream, return_exceptions=True)
+
+    async def _ask_whether_agent_is_there(self) -> None:
+        try:
+            await self._connection.ask_once(lambda line: line.info.GetInfo, GetInfoRequest())
+        except PASSING as error:
+            error.outcome = Outcome.MAY_HAVE_RUN  # of what the stream has carried, whatever became of the question
+            raise
 
     async def _accepted(self, data: bytes, at: int) -> int:
         """How much was accepted of what was sent and not answered. Others may have written meanwhile: so the end of

@@ -110,7 +110,7 @@ class Signals:
         Raises as ``send``. If the system has no room for the signal now, the ladder begins with it. And it begins for
         those whom the agent may not signal, if they have a cgroup: that the kernel kills for anybody who owns it.
         """
-        with self._known(process):
+        with self._about_to_end(process):
             await self._first_step(process, number, to_all=to_all, grace=grace, cause=cause)
         if wait is None:
             return []
@@ -118,16 +118,17 @@ class Signals:
 
     def is_ending(self, process: Process) -> bool:
         """Whether somebody is about to begin a ladder: until then no note tells of it."""
-        return self._ending[process.process_id] > 0
+        return process.process_id in self._ending
 
     @contextlib.contextmanager
-    def _known(self, process: Process) -> Iterator[None]:
+    def _about_to_end(self, process: Process) -> Iterator[None]:
         self._ending[process.process_id] += 1
         try:
             yield
         finally:
             self._ending[process.process_id] -= 1
-            self._ending += Counter()  # without those that are zero
+            if not self._ending[process.process_id]:
+                del self._ending[process.process_id]
 
     async def _first_step(
         self, process: Process, number: int, *, to_all: bool, grace: float | None, cause: str
