@@ -13,9 +13,11 @@ from guyline.stream.v1.stream_pb2 import StreamControl
 from tests.cli.command import Command
 from tests.client.scripted import (
     PROCESS_ID,
+    Play,
     ScriptedAgent,
     as_run,
     began,
+    breaks,
     fails,
     gives,
     printed,
@@ -237,6 +239,47 @@ async def test_prune_says_how_many_and_how_much(scripted: ScriptedAgent, command
         PROCESS_ID,
         PROCESS_ID,
     ]
+
+
+async def test_prune_outlasts_a_lost_answer(scripted: ScriptedAgent, command: Command) -> None:
+    """What is unknown when it asks again is forgotten, and counts."""
+    lost = breaks()
+    gone = fails(grpc.StatusCode.NOT_FOUND, "PROCESS_NOT_FOUND")
+    scripted.plays(_lists_ended(PROCESS_ID), lost, gone)
+
+    pruned = await command("prune", "--json")
+
+    assert (pruned.code, json.loads(pruned.out)["removed"]) == (0, [PROCESS_ID])
+
+
+async def test_prune_says_what_it_has_done_before_it_fails(scripted: ScriptedAgent, command: Command) -> None:
+    """Otherwise nobody would ever learn what is gone."""
+    removed = gives(pb.ProcessServiceRemoveResponse())
+    refused = fails(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    scripted.plays(_lists_ended(PROCESS_ID, OTHER_ID), removed, refused)
+
+    pruned = await command("prune", "--json")
+
+    assert pruned.code == 125
+    assert json.loads(pruned.out)["removed"] == [PROCESS_ID]
+    assert "it failed: PERMISSION_DENIED" in pruned.err
+
+
+async def test_rm_outlasts_a_lost_answer(scripted: ScriptedAgent, command: Command) -> None:
+    """Only what was unknown from the first is an error."""
+    lost = breaks()
+    gone = fails(grpc.StatusCode.NOT_FOUND, "PROCESS_NOT_FOUND")
+    scripted.plays(lost, gone, gone)
+
+    removed = await command("rm", PROCESS_ID)
+    unknown = await command("rm", PROCESS_ID)
+
+    assert (removed.code, unknown.code) == (0, 125)
+
+
+def _lists_ended(*process_ids: str) -> Play:
+    ended = [process_pb2.Process(process_id=each, state=process_pb2.PROCESS_STATE_EXITED) for each in process_ids]
+    return gives(pb.ProcessServiceListResponse(processes=ended))
 
 
 async def test_ps_lists_all_that_ended(guyline: Command) -> None:

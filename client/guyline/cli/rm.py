@@ -5,6 +5,7 @@ from argparse import Namespace
 
 from guyline.cli.dial import agent_of, whole_id
 from guyline.cli.failure import report
+from guyline.cli.removal import remove
 from guyline.cli.say import say_json
 from guyline.client.agent import AsyncAgent
 from guyline.client.errors import GuylineError
@@ -19,7 +20,7 @@ async def run(options: Namespace) -> int:
 async def _remove(agent: AsyncAgent, options: Namespace, name: str) -> int:
     try:
         process_id = await whole_id(agent, name)
-        await agent.remove(process_id)
+        await remove(agent, process_id)
     except GuylineError as error:
         return report(error, as_json=options.json)
     if options.json:

@@ -306,6 +306,19 @@ async def test_output_that_was_given_up_is_one_omission() -> None:
     assert (view.omission.from_offset, view.omission.to_offset, view.omission.lost_bytes) == (0, size, size)
 
 
+async def test_many_who_look_at_busy_output_all_see_its_end(shared_agent: RunningAgent) -> None:
+    """Who waited for a turn, or read once more because codes had filled the view, found the end that it had in mind
+    gone, and showed none.
+    """
+    line = r"\033[31mred\033[0m\033[32mgreen\033[0m\rx\n"
+    busy = f"yes \"$(printf '{line}')\" | while head -c 500000; do sleep 0.05; done"
+    async with started(shared_agent, busy, kept_bytes=MIB, when_full=WHEN_FULL_DROP_OLDEST) as start:
+        await attach(shared_agent, start.process_id, until=lambda followed: len(followed.data) > 2 * MIB)
+        seen = await asyncio.gather(*(look(shared_agent, start.process_id, max_bytes=256 * 1024) for _ in range(16)))
+
+    assert all(len(parts(each.view)[1]) > 0 for each in seen)
+
+
 # What is wrong with a request.
 
 

@@ -55,6 +55,10 @@ class Window:
         return self.start > 0 and self.data[before - 1 : before] != b"\n"
 
 
+Windows: TypeAlias = tuple[Window, Window | None]
+"""The beginning and the end, or all as one."""
+
+
 def sizes(view_bytes: int) -> Iterator[int]:
     """How much to read of either end, in bytes: more each time, as long as that is not enough for the view.
 
@@ -74,9 +78,13 @@ def ranges(start: int, end: int, *, size: int, context: int) -> list[Range]:
     return [(max(0, start - context), start + size), (end - size - context, end)]
 
 
-def windows(
-    read: Sequence[Sequence[Run]], wanted: Sequence[Range], start: int, end: int, *, size: int
-) -> tuple[Window, Window | None]:
+def is_less(now: Windows, before: Windows) -> bool:
+    """Whether some of what was read before is gone by now, as that of a process that goes on printing soon is."""
+    (head, tail), (head_before, tail_before) = now, before
+    return head.end < head_before.end or bool(tail and tail_before and tail.offset > tail_before.offset)
+
+
+def windows(read: Sequence[Sequence[Run]], wanted: Sequence[Range], start: int, end: int, *, size: int) -> Windows:
     """Of what was read of each range, the beginning and the end; only the first, if that is all.
 
     What lies between two gaps is in neither.

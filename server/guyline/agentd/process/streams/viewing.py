@@ -11,7 +11,7 @@ from guyline.agentd.process.process import Process
 from guyline.agentd.process.threads import OwnThreads
 from guyline.agentd.view.rendering import Renderer, context_bytes
 from guyline.agentd.view.view import Shape, View, compose
-from guyline.agentd.view.window import Run, Window, ranges, sizes, windows
+from guyline.agentd.view.window import Run, Window, Windows, is_less, ranges, sizes, windows
 
 _COMPOSING_THREADS = 2
 """So many views are composed at once."""
@@ -87,9 +87,9 @@ class _Viewer:
         with self._process.output.bell() as bell:
             while True:
                 await self._wait(bell, size, latest, was_final=is_final)
-                exit_, told, size = self._process.exit, describe(self._process), self._process.output.journal.size
-                is_final = not self._process.output.is_open
-                async with self._views.turns:
+                async with self._views.turns:  # before the look: who looks and then waits finds the end gone
+                    exit_, told, size = self._process.exit, describe(self._process), self._process.output.journal.size
+                    is_final = not self._process.output.is_open
                     view = await self._view(size, final=is_final)
                 is_news = not self._wanted.for_output or view.end > self._wanted.start
                 if exit_ or is_news or loop.time() >= latest:  # else all that came may be the beginning of a secret
@@ -111,11 +111,15 @@ class _Viewer:
         """The view of what is printed up to ``end``."""
         start, shape, renderer = self._wanted.start, self._wanted.shape, self._wanted.renderer
         view: View | None = None
+        before: Windows | None = None
         for size in sizes(shape.most_bytes):
             wanted = ranges(start, end, size=size, context=context_bytes(renderer.secrets))
             read = [await self._read(*each) for each in wanted]
-            head, tail = windows(read, wanted, start, end, size=size)
-            view = await self._views.compose(head, tail, end=end, final=final, shape=shape, renderer=renderer)
+            now = windows(read, wanted, start, end, size=size)
+            if before and is_less(now, before):
+                break  # less output makes no better view
+            before = now
+            view = await self._views.compose(*now, end=end, final=final, shape=shape, renderer=renderer)
             if view.is_enough:
                 break
         assert view, "there is at least one size"
