@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import sys
 import time
@@ -184,6 +185,23 @@ def test_an_exit_carries_the_signal_and_who_asked_for_it(keeper: BareKeeper) -> 
     assert (exit_.code, exit_.signal) == (None, signal.SIGTERM)
     assert exit_.asked is not None
     assert (exit_.asked.signal, exit_.asked.cause) == (signal.SIGTERM, "caller")
+
+
+def test_no_signal_that_comes_after_the_end_counts_as_what_brought_it_about(keeper: BareKeeper) -> None:
+    """Both may be news to a keeper that was busy, or, as here, held up."""
+    started = keeper.start(SH, "-c", "echo x; exec >/dev/null; sleep 0.1; exit 0")
+    keeper.printed(at_least=2)
+    watch = os.pidfd_open(started.pid)
+    os.kill(keeper.pid, signal.SIGSTOP)
+    try:
+        assert select.select([watch], [], [], DEADLINE)[0], "it goes on"
+        keeper.send(m.Signal(1, "a", signal.SIGTERM, "caller"))
+    finally:
+        os.kill(keeper.pid, signal.SIGCONT)
+        os.close(watch)
+
+    assert keeper.exit().asked is None
+    assert keeper.next(m.Signalled).errno == errno.ESRCH
 
 
 def test_an_exit_carries_what_the_command_used(keeper: BareKeeper) -> None:

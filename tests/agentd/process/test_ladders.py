@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from guyline.agent.v1.process_pb2 import TIME_LIMIT_TIMEOUT, TimeLimits
+from guyline.agent.v1.process_pb2 import ENDED_BY_CALLER, TIME_LIMIT_TIMEOUT, TimeLimits
 from guyline.agent.v1.process_service_pb2 import (
     SIGNAL_SCOPE_ALL,
     SIGNAL_SCOPE_GROUP,
@@ -294,6 +294,21 @@ async def test_who_may_not_be_signalled_keeps_nobody_else_alive(
 
         assert over.exit.signal == signal.SIGKILL
         assert proc.is_alive(job)
+
+
+async def test_a_kill_that_only_the_cgroup_can_carry_out_was_asked_for_all_the_same(
+    plain_agent: RunningAgent, as_nobody: list[str]
+) -> None:
+    """The kernel kills a cgroup for whoever owns it; here this test does. The exit said that it ended by itself."""
+    start = await plain_agent.processes.Start(to_start([*as_nobody, "sleep", "60"], directory="/"))
+    with killed_in_the_end(start.process.pid):
+        await until(lambda: is_nobodys(start.process.pid))
+        signalling = SignalRequest(process_id=start.process_id, signal=signal.SIGKILL, scope=SIGNAL_SCOPE_ALL)
+        refused = await refusal(plain_agent.processes.Signal(signalling))
+    over = await ended(plain_agent, start.process_id)
+
+    assert refused.reason == "SIGNAL_NOT_PERMITTED"
+    assert (over.exit.signal, over.exit.ended_by) == (signal.SIGKILL, ENDED_BY_CALLER)
 
 
 @pytest.mark.parametrize("scope", [SIGNAL_SCOPE_GROUP, SIGNAL_SCOPE_ALL])

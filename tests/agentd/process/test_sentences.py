@@ -15,6 +15,7 @@ from guyline.agent.v1.process_pb2 import (
     ENDED_BY_TIME_LIMIT,
     OUTPUT_MODE_SEPARATE,
     PROCESS_STATE_RUNNING,
+    TIME_LIMIT_IDLE_TIMEOUT,
     TIME_LIMIT_TIMEOUT,
     TIME_LIMIT_UNSPECIFIED,
     TimeLimits,
@@ -28,6 +29,7 @@ from guyline.agent.v1.process_service_pb2 import (
 from guyline.agentd.keeper import table
 from guyline.agentd.process.exit import EndedBy, Exit, TimeLimit
 from tests.agentd.process.process_parts import (
+    a_line,
     attach,
     end,
     ended,
@@ -98,6 +100,54 @@ async def test_a_limit_strikes_though_somebody_else_is_ending_the_command_more_s
         over = await ended(agent, start.process_id)
 
     assert (over.exit.signal, over.struck) == (signal.SIGKILL, TIME_LIMIT_TIMEOUT)
+
+
+async def test_what_a_limit_began_to_end_is_killed_though_the_worker_died_at_its_first_signal(tmp_path: Path) -> None:
+    """The next worker knew of the limit and not of its ladder, and who ignored SIGTERM lived on."""
+    armed = tmp_path / "armed"
+    process = AgentProcess(program=(faulty_agent.__file__,), environment={faulty_agent.VARIABLE: str(armed)})
+    armed.write_text("ladder.signalled")
+    async with RunningAgent(process=process, owns_process=True) as agent:
+        limits = TimeLimits(timeout=seconds(500 * MS), grace=seconds(100 * MS))
+        job = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $!; wait"
+        start = await agent.processes.Start(to_start(job, time_limits=limits))
+        pid = int((await attach(agent, start.process_id, until=a_line)).data)
+        await until(lambda: not armed.exists())
+        await agent.serves_again()
+        await until(partial(_is_gone, pid))
+        over = await ended(agent, start.process_id)
+
+    assert (over.exit.ended_by, over.struck) == (ENDED_BY_TIME_LIMIT, TIME_LIMIT_TIMEOUT)
+
+
+async def test_no_new_worker_repeats_what_a_limit_has_begun(agent: RunningAgent) -> None:
+    """A faster cancel had taken the place of its ladder; then each worker sent one more SIGTERM."""
+    limits = TimeLimits(timeout=seconds(1), grace=seconds(600))
+    command = "trap 'echo term' TERM; echo ready; while :; do sleep 0.02; done"
+    async with started(agent, command, time_limits=limits) as start:
+        await attach(agent, start.process_id, until=printed(b"term"))
+        await agent.processes.Cancel(ProcessServiceCancelRequest(process_id=start.process_id, grace=seconds(300)))
+        await attach(agent, start.process_id, until=lambda followed: followed.data.count(b"term") == 2)
+        await agent.kill_worker()
+        await agent.serves_again()
+        await agent.processes.Signal(SignalRequest(process_id=start.process_id, signal=signal.SIGKILL))
+        over = await attach(agent, start.process_id)
+
+    assert over.data.count(b"term") == 2
+
+
+async def test_a_limit_adds_nothing_to_a_cancel_that_kills_sooner(shared_agent: RunningAgent) -> None:
+    """Many programs take a second SIGTERM for impatience."""
+    limits = TimeLimits(idle_timeout=seconds(500 * MS), grace=seconds(600))
+    command = "trap 'echo term; quiet=true' TERM; echo ready; while :; do ${quiet:-echo .}; sleep 0.02; done"
+    async with started(shared_agent, command, time_limits=limits) as start:
+        await attach(shared_agent, start.process_id, until=printed(b"ready"))
+        cancel = ProcessServiceCancelRequest(process_id=start.process_id, grace=seconds(1.5))
+        await shared_agent.processes.Cancel(cancel)
+        over = await attach(shared_agent, start.process_id)
+
+    assert over.data.count(b"term") == 1
+    assert (over.exit.ended_by, over.process.struck) == (ENDED_BY_CALLER, TIME_LIMIT_IDLE_TIMEOUT)
 
 
 async def test_who_removes_a_process_takes_no_ladder_away_that_is_about_to_begin(agent: RunningAgent) -> None:

@@ -133,14 +133,17 @@ class Commands:
             if not entry.is_child and not proc.is_alive(entry.pid, entry.start_ticks):
                 return errno.ESRCH
             os.killpg(entry.pid, number)
+            failure = 0
         except OSError as why:
-            return why.errno or errno.EINVAL
+            failure = why.errno or errno.EINVAL
         asked = Asked(number, cause, time.time())
-        if number in _ASK_TO_END:
+        if failure == errno.EPERM and number == signal.SIGKILL:
+            entry.told = asked  # whoever asks for that kills its cgroup next
+        elif not failure and number in _ASK_TO_END:
             entry.asked = asked
-        else:
+        elif not failure:
             entry.told = asked
-        return 0
+        return failure
 
     def note(self, request: m.Note) -> None:
         if entry := self.entries.get(request.process_id):

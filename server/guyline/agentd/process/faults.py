@@ -31,5 +31,5 @@ STEPS = (
 INPUT_STEPS = ("input.accepted", "input.passed", "input.ending", "input.closed")
 """Those that one meets besides that reads something to its end."""
 
-LIMIT_STEPS = ("limit.noted", "limit.signalled")
+LIMIT_STEPS = ("limit.noted", "ladder.signalled")
 """Those that one meets that a limit of time ends."""

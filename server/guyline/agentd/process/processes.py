@@ -125,8 +125,8 @@ class Processes:
         self._room = Room(most=bounds.max_processes, most_of_a_chat=bounds.max_chat_processes)
         self._is_closing = False
         self._sequence = itertools.count(1)
-        self.signals = Signals(keeper=keeper, lookout=lookout, boot_id=boot_id, tasks=tasks)
-        self._limits = Limits(signals=self.signals, tasks=tasks, wall_clock=clock.wall, timers=timers, reach=reach)
+        self.signals = Signals(keeper=keeper, lookout=lookout, boot_id=boot_id, tasks=tasks, reach=reach)
+        self._limits = Limits(signals=self.signals, wall_clock=clock.wall, timers=timers, reach=reach)
         self.usage = UsageReader(self.signals.census, cgroup_of=keeper.cgroup_of)
         self.canceling = Canceling(
             keeper=keeper, keys=keys, signals=self.signals, boot_id=boot_id, tasks=tasks, clock=clock

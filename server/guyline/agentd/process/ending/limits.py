@@ -1,7 +1,6 @@
 """Limits of time: who runs for too long, or prints nothing for too long, is ended."""
 
 import asyncio
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -10,8 +9,6 @@ from guyline.agentd.process.ending.signals import Signals
 from guyline.agentd.process.exit import TimeLimit
 from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.process import Process
-from guyline.agentd.process.tasks import Tasks
-from guyline.errors import GuylineError
 
 _CLOCK_WAS_SET = 1.0
 """Seconds by which the two clocks may drift apart before the time of day counts as set."""
@@ -135,28 +132,23 @@ class Limits:
         self,
         *,
         signals: Signals,
-        tasks: Tasks,
         wall_clock: Callable[[], float],
         timers: Timers | None,
         reach: FaultPoint,
     ) -> None:
         self._signals = signals
-        self._tasks = tasks
         self._wall_clock = wall_clock
         self._reach = reach
         self._timers = timers
         self._watches: dict[str, LimitWatch] = {}
 
     def watch(self, process: Process) -> None:
-        """Enforces its limits from now on, if it has any; also what an earlier worker had begun."""
+        """Enforces its limits from now on, if it has any."""
         limits = process.origin.time_limits
         if process.has_been_seen_to_end or (limits.timeout is None and limits.idle_timeout is None):
             return
         if process.note.struck:
-            ladder = process.note.ladder
-            if not ladder or ladder.cause != process.note.struck.value:  # that worker died before the first signal
-                self._end(process, process.note.struck)
-            return
+            return  # the ladder was noted with it, and goes on as any other does
         timers = self._timers or asyncio.get_running_loop()
         watch = LimitWatch(process, timers=timers, wall_clock=self._wall_clock, strike=self._strike)
         self._watches[process.process_id] = watch
@@ -173,21 +165,6 @@ class Limits:
 
     def _strike(self, process: Process, limit: TimeLimit) -> None:
         process.log.info("a time limit strikes", limit=limit.value)
-        process.change_note(struck=limit)
+        self._signals.sentence(process, grace=process.origin.time_limits.grace, cause=limit.value, struck=limit)
         self._reach("limit.noted")
         process.has_changed()
-        self._end(process, limit)
-
-    def _end(self, process: Process, limit: TimeLimit) -> None:
-        self._tasks.start(self._signal(process, limit), name=f"end of {process.process_id}", expected=GuylineError)
-
-    async def _signal(self, process: Process, limit: TimeLimit) -> None:
-        await self._signals.end(
-            process,
-            signal.SIGTERM,
-            to_all=True,
-            grace=process.origin.time_limits.grace,
-            wait=None,
-            cause=limit.value,
-        )
-        self._reach("limit.signalled")

@@ -15,6 +15,7 @@ from guyline.agentd.keeper.client import KeeperGone
 from guyline.agentd.process.ending.census import CensusTaker
 from guyline.agentd.process.ending.lookout import Lookout
 from guyline.agentd.process.errors import KeeperLost, ProcessNotRunning, SignalNotPermitted
+from guyline.agentd.process.faults import FaultPoint
 from guyline.agentd.process.process import Ladder, Process
 from guyline.agentd.process.tasks import Tasks
 from guyline.agentd.system import proc
@@ -53,11 +54,14 @@ class Member:
 class Signals:
     """Sends signals, climbs ladders, and waits for the end of whole groups."""
 
-    def __init__(self, *, keeper: GroupSignaller, lookout: Lookout, boot_id: str, tasks: Tasks) -> None:
+    def __init__(
+        self, *, keeper: GroupSignaller, lookout: Lookout, boot_id: str, tasks: Tasks, reach: FaultPoint
+    ) -> None:
         self._keeper = keeper
         self._lookout = lookout
         self._boot_id = boot_id
         self._tasks = tasks
+        self._reach = reach
         self._climbing: dict[str, asyncio.Task[None]] = {}
         self._ending: Counter[str] = Counter()  # how many are about to begin a ladder, by process
         self.census = CensusTaker(tasks=tasks, lookout=lookout)
@@ -115,6 +119,20 @@ class Signals:
         if wait is None:
             return []
         return await self.wait_until_gone(process, to_all=to_all, at_most=wait)
+
+    def sentence(self, process: Process, *, grace: float, cause: str, **noted: object) -> None:
+        """Ends all of it by a ladder from SIGTERM on, which is noted before its first signal, together with ``noted``.
+
+        So whichever worker lives sends the signals. If all of it is about to be killed anyway, nothing is added.
+        """
+        if self.will_be_killed(process, within=grace):
+            process.change_note(**noted)
+            return
+        present, now = process.note.ladder, _boot_time()
+        if present:
+            grace = min(grace, max(0.0, _kills_at(present) - now))
+        process.change_note(ladder=Ladder(signal.SIGTERM, True, grace, now, cause), **noted)
+        self.resume_ladder(process)
 
     def is_ending(self, process: Process) -> bool:
         """Whether somebody is about to begin a ladder: until then no note tells of it."""
@@ -223,9 +241,11 @@ class Signals:
 
     async def _step(self, process: Process, ladder: Ladder) -> None:
         left = max(0.0, ladder.next_at - _boot_time())
-        if await self.wait_until_gone(process, to_all=ladder.to_all, at_most=left):
+        is_due = not left and ladder.signal != signal.SIGKILL  # nobody is looked for: the keeper knows whom it reaches
+        if is_due or await self.wait_until_gone(process, to_all=ladder.to_all, at_most=left):
             with contextlib.suppress(ProcessNotRunning, SignalNotPermitted):
                 await self.send(process, ladder.signal, to_all=ladder.to_all, cause=ladder.cause)
+            self._reach("ladder.signalled")
             if ladder.signal != signal.SIGKILL:
                 step, next_at = _after(ladder.signal), _boot_time() + ladder.grace
                 process.change_note(ladder=replace(ladder, signal=step, next_at=next_at))
