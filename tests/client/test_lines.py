@@ -70,3 +70,19 @@ def test_a_loss_without_data_is_said_of_what_comes_next(behind: bytes) -> None:
     lines = _lines(Chunk(10, b"", _OUT, gap), Chunk(10, behind, _OUT))
 
     assert [(line.text, line.gap) for line in lines] == [(behind.decode().strip(), gap)]
+
+
+@pytest.mark.parametrize("stream", [_OUT, _ERR])
+def test_a_loss_without_data_is_of_no_stream(stream: OutputStream) -> None:
+    """Nobody knows who printed what is lost. It is said where it is, not by a line at the end that nobody printed."""
+    gap = Gap(0, 10)
+    lines = _lines(Chunk(10, b"", OutputStream.MERGED, gap), Chunk(10, b"one\n", stream), Chunk(14, b"two\n", stream))
+
+    assert [(line.text, line.stream, line.gap) for line in lines] == [("one", stream, gap), ("two", stream, None)]
+
+
+def test_losses_without_data_between_them_are_one() -> None:
+    """No line stands between them of which the first could be said."""
+    lost = [Chunk(stop, b"", OutputStream.MERGED, Gap(stop - 5, stop)) for stop in (5, 10)]
+
+    assert [(line.text, line.gap) for line in _lines(*lost, Chunk(10, b"x\n", _OUT))] == [("x", Gap(0, 10))]

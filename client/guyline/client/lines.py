@@ -29,12 +29,17 @@ class LineSplitter:
     def __init__(self, *, max_line_bytes: int = LINE_BYTES) -> None:
         self._most = max(_LONGEST_CHARACTER, to_size("max_line_bytes", max_line_bytes))
         self._begun: dict[OutputStream, _Begun] = {}
+        self._lost: Gap | None = None  # before what comes next, of whichever stream
 
     def feed(self, chunk: Chunk) -> Iterator[Line]:
         """The lines that the chunk ends. What is lost cuts a line in two, and is said of the one behind it."""
         if chunk.gap is not None:
-            yield from self.rest()
-        begun = self._begun.pop(chunk.stream, None) or _Begun(chunk.offset, chunk.gap)
+            yield from self._ended()
+            self._lost = Gap(self._lost.start if self._lost else chunk.gap.start, chunk.gap.stop)
+        if not chunk.data:
+            return
+        begun = self._begun.pop(chunk.stream, None) or _Begun(chunk.offset, self._lost)
+        self._lost = None
         data, searched = begun.data, len(begun.data)
         # Between the pieces of a stream the other one may have printed: offsets go on with the new piece.
         shift = chunk.offset - len(data)
@@ -46,11 +51,18 @@ class LineSplitter:
             start = stop + is_whole
             begun.offset, begun.gap = shift + start, None
         del data[:start]
-        if data or begun.gap is not None:
+        if data:
             self._begun[chunk.stream] = begun
 
     def rest(self) -> Iterator[Line]:
-        """What has no end yet, because there is none or because the rest is lost."""
+        """What has no end yet, because there is none. If something is lost behind it, an empty line says so."""
+        yield from self._ended()
+        if (lost := self._lost) is not None:
+            self._lost = None
+            yield Line("", offset=lost.stop, stream=OutputStream.MERGED, gap=lost)
+
+    def _ended(self) -> Iterator[Line]:
+        """What has no end and gets none."""
         rest, self._begun = self._begun, {}
         for stream, begun in rest.items():
             yield _line(begun.data, begun, stream, is_whole=True)
