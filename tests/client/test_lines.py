@@ -44,6 +44,16 @@ def test_a_carriage_return_is_lost_only_before_the_end_of_a_line(cut: int) -> No
     assert [line.text for line in lines] == ["abc\r", "def"]
 
 
+@pytest.mark.parametrize("cut", range(1, 8))
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_is_as_long_without_its_end_as_it_may_be(end: str, cut: int) -> None:
+    """Its end is not a line of its own."""
+    data = f"abcd{end}x{end}".encode()
+    lines = _lines(Chunk(0, data[:cut], _OUT), Chunk(cut, data[cut:], _OUT), most=4)
+
+    assert [(line.text, line.offset) for line in lines] == [("abcd", 0), ("x", 4 + len(end))]
+
+
 def test_each_stream_has_lines_of_its_own() -> None:
     """Two programs that print by turns would otherwise spoil each other's lines. Offsets are those of the output."""
     lines = _lines(Chunk(0, b"on", _OUT), Chunk(2, b"err\n", _ERR), Chunk(6, b"e\ntwo\n", _OUT))
@@ -53,6 +63,22 @@ def test_each_stream_has_lines_of_its_own() -> None:
         ("one", 0, _OUT),
         ("two", 8, _OUT),
     ]
+
+
+@given(st.text(alphabet="aü€😀\r\n", max_size=20), st.sets(st.integers(0, 40)))
+def test_each_piece_of_a_line_begins_where_its_first_byte_was_printed(text: str, interrupted: set[int]) -> None:
+    """Also if the other stream prints in the middle of a character."""
+    data = text.encode()
+    chunks: list[Chunk] = []
+    for index in range(len(data)):
+        if index in interrupted:
+            chunks.append(Chunk(len(chunks), b"!", _ERR))
+        chunks.append(Chunk(len(chunks), data[index : index + 1], _OUT))
+    printed = [chunk.offset for chunk in chunks if chunk.stream is _OUT]
+
+    lines = [line for line in _lines(*chunks, most=4) if line.stream is _OUT]
+
+    assert [line.offset for line in lines] == [printed[line.offset] for line in _lines(Chunk(0, data, _OUT), most=4)]
 
 
 def test_lost_output_cuts_a_line_and_is_said() -> None:

@@ -18,9 +18,28 @@ _LONGEST_CHARACTER = 4
 class _Begun:
     """A line without an end so far."""
 
-    offset: int
     gap: Gap | None
     data: bytearray = field(default_factory=bytearray)
+    places: list[tuple[int, int]] = field(default_factory=list)
+    """From which index of ``data`` on it stands where in the output: the other stream may print in the middle."""
+
+    def add(self, chunk: Chunk) -> None:
+        if not self.places or self.offset_of(len(self.data)) != chunk.offset:
+            self.places.append((len(self.data), chunk.offset))
+        self.data += chunk.data
+
+    def cut(self, start: int) -> None:
+        """Drops what stands before."""
+        behind = [(index - start, offset) for index, offset in self.places if index > start]
+        self.places = [(0, self.offset_of(start)), *behind]
+        del self.data[:start]
+
+    def offset_of(self, index: int) -> int:
+        """Where in the output a byte of ``data``, or the one behind it, stands."""
+        start, offset = self.places[-1]
+        if start > index:
+            start, offset = next(place for place in reversed(self.places) if place[0] <= index)
+        return offset + index - start
 
 
 class LineSplitter:
@@ -38,19 +57,18 @@ class LineSplitter:
             self._lost = Gap(self._lost.start if self._lost else chunk.gap.start, chunk.gap.stop)
         if not chunk.data:
             return
-        begun = self._begun.pop(chunk.stream, None) or _Begun(chunk.offset, self._lost)
+        begun = self._begun.pop(chunk.stream, None) or _Begun(self._lost)
         self._lost = None
         data, searched = begun.data, len(begun.data)
-        # Between the pieces of a stream the other one may have printed: offsets go on with the new piece.
-        shift = chunk.offset - len(data)
-        data += chunk.data
+        begun.add(chunk)
         start = 0
         while (stop := self._stop(data, start, searched)) is not None:
             is_whole = data.startswith(b"\n", stop)
-            yield _line(data[start:stop], begun, chunk.stream, is_whole=is_whole)
+            yield _line(begun, start, stop, chunk.stream, is_whole=is_whole)
             start = stop + is_whole
-            begun.offset, begun.gap = shift + start, None
-        del data[:start]
+            begun.gap = None
+        if start:
+            begun.cut(start)
         if data:
             self._begun[chunk.stream] = begun
 
@@ -65,22 +83,26 @@ class LineSplitter:
         """What has no end and gets none."""
         rest, self._begun = self._begun, {}
         for stream, begun in rest.items():
-            yield _line(begun.data, begun, stream, is_whole=True)
+            yield _line(begun, 0, len(begun.data), stream, is_whole=True)
 
     def _stop(self, data: bytearray, start: int, searched: int) -> int | None:
         """Where the line that starts there is over, or too long; None if that is not seen yet. Before ``searched``
         nothing ends: a long line is not searched again for each piece of it.
         """
-        newline = data.find(b"\n", max(start, searched), start + self._most + 1)
+        latest = start + self._most
+        newline = data.find(b"\n", max(start, searched), latest + 1)
         if newline >= 0:
             return newline
-        if len(data) - start <= self._most:
+        behind = bytes(data[latest : latest + 2])
+        if behind in (b"", b"\r"):
             return None
-        latest = start + self._most
+        if behind == b"\r\n":
+            return latest + 1
         stops = range(latest, latest - _LONGEST_CHARACTER, -1)
         return next((stop for stop in stops if data[stop] >> 6 != _CONTINUES), latest)
 
 
-def _line(data: bytearray, begun: _Begun, stream: OutputStream, *, is_whole: bool) -> Line:
-    text = data.decode(errors="replace")
-    return Line(text.removesuffix("\r") if is_whole else text, offset=begun.offset, stream=stream, gap=begun.gap)
+def _line(begun: _Begun, start: int, stop: int, stream: OutputStream, *, is_whole: bool) -> Line:
+    text = begun.data[start:stop].decode(errors="replace")
+    offset = begun.offset_of(start)
+    return Line(text.removesuffix("\r") if is_whole else text, offset=offset, stream=stream, gap=begun.gap)
