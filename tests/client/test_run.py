@@ -88,6 +88,13 @@ async def test_a_signal_is_a_failure_with_a_name(real: AsyncAgent) -> None:
         await real.run("kill -9 $$", check=True)
 
 
+@pytest.mark.parametrize("argv", [[b"sh", b"-c", b"exit 2"], iter(["sh", "-c", "exit 2"])], ids=["bytes", "iterator"])
+async def test_a_failure_names_the_command_however_it_was_given(real: AsyncAgent, argv: Any) -> None:
+    """What a start takes must not cost the result of a command that has run."""
+    with pytest.raises(CommandFailed, match=r"^sh -c 'exit 2': exit code 2$"):
+        await real.run(argv, check=True)
+
+
 async def test_output_can_be_had_while_it_comes(real: AsyncAgent) -> None:
     """By a function or a coroutine function; what it raises ends the call."""
     seen: list[bytes] = []

@@ -176,7 +176,7 @@ class AsyncAgent:
                 raise StillRunning(process.id, collected.output, None if is_fed else await process.input_position())
             completed = collected.completed(process.id, await process.wait())
         if options.get("check") and not completed.exit.succeeded:
-            raise CommandFailed(command, completed)
+            raise CommandFailed(process.info.command or process.info.argv, completed)
         return completed
 
     async def open(
