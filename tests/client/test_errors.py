@@ -213,9 +213,11 @@ async def test_what_cannot_be_written_down_is_said_as_anything_wrong_is(
     assert not scripted.calls
 
 
-@pytest.mark.parametrize("wrong", [{"chat_id": ""}, {"chat_id": "é"}, {"chat_id": "a\nb"}, {"keepalive": 0}])
-def test_an_agent_is_not_made_of_what_no_call_could_carry(wrong: dict[str, Any]) -> None:
-    """Every call would fail, and with an exception of gRPC's. An empty chat is not none: that sees everything."""
+@pytest.mark.parametrize(
+    "wrong", [{"chat_id": ""}, {"chat_id": "é"}, {"chat_id": "a\nb"}, {"keepalive": 0}, {"on_absence": 5}]
+)
+def test_an_agent_is_not_made_of_what_no_call_could_carry_or_tell(wrong: dict[str, Any]) -> None:
+    """Calls would fail, and with somebody else's exception. An empty chat is not none: that sees everything."""
     with pytest.raises(InvalidInput) as caught:
         AsyncAgent("unix:/nowhere", **wrong)
 

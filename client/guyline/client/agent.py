@@ -88,6 +88,8 @@ class AsyncAgent:
                 raise invalid("chat_id", "is empty, or no printable ASCII; give None to name no chat")
         if not _SHORTEST_KEEPALIVE <= keepalive <= _LONGEST_KEEPALIVE:
             raise invalid("keepalive", f"is {keepalive} s, not {_SHORTEST_KEEPALIVE} to {_LONGEST_KEEPALIVE}")
+        if on_absence is not None:
+            check_callable("on_absence", on_absence)
         where = to_address(default_address() if address is None else address)
         self._connection = Connection(
             address=where,
