@@ -197,7 +197,9 @@ async def test_what_is_no_text_is_named(client: AsyncAgent, command: Any, option
         lambda _, process: process.signal(0),
         lambda _, process: process.cancel(wait=math.inf),
         lambda _, process: process.write(["text"]),
+        lambda _, process: process.view(cursor=10**15),
         lambda _, process: process.wait_for(Printed("\udc80")),
+        lambda _, process: process.wait_for(Printed("x", cursor=10**15)),  # type: ignore[arg-type] # mypy knows as well
         lambda _, process: anext(process.output(from_offset=-1)),
         lambda _, process: anext(process.output(since="yesterday")),
     ],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from guyline.agent.v1 import process_pb2 as process_pb
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.argument import to_timeout
+from guyline.client.argument import to_bytes, to_timeout
 from guyline.client.canceling import cancel
 from guyline.client.completed import StillRunning
 from guyline.client.connection import Connection
@@ -237,7 +237,7 @@ class AsyncProcess:
         with written_down("view"):
             request = pb.GetOutputRequest(
                 process_id=self.id,
-                cursor=bytes(cursor),
+                cursor=to_bytes("cursor", cursor),
                 from_offset=from_offset,
                 style=pb.OutputStyle.ValueType(style),
                 wait_for=pb.OutputWait.ValueType(wait_for),

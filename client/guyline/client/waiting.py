@@ -3,7 +3,7 @@
 import os
 
 from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client.argument import invalid, to_timeout
+from guyline.client.argument import invalid, to_bytes, to_timeout
 from guyline.client.conditions import Condition, Exited, FileExists, Match, Met, NotMet, PortOpen, Printed
 from guyline.client.connection import Connection
 from guyline.client.deadline import Deadline
@@ -67,8 +67,9 @@ def _to_condition(condition: Condition) -> pb.WaitCondition:
             case Exited():
                 return pb.WaitCondition(exit=pb.ExitCondition())
             case Printed(pattern, from_offset, cursor):
+                since = to_bytes("cursor", cursor)
                 return pb.WaitCondition(
-                    pattern=pb.PatternCondition(pattern=pattern, from_offset=from_offset, cursor=bytes(cursor))
+                    pattern=pb.PatternCondition(pattern=pattern, from_offset=from_offset, cursor=since)
                 )
             case PortOpen(port):
                 return pb.WaitCondition(port=pb.PortCondition(port=port))
