@@ -11,6 +11,7 @@ import pytest
 
 from guyline.client import AgentUnreachable, AsyncAgent, InvalidInput, SocketNotTrusted
 from guyline.client.address import TcpAddress, UnixAddress, default_address, to_address
+from tests.client.scripted import ScriptedAgent
 
 
 @pytest.fixture
@@ -39,6 +40,28 @@ def test_anything_else_is_refused_with_the_value(text: str) -> None:
         to_address(text)
 
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41", "a b", "ü", "[::1]"])
+async def test_a_socket_may_have_any_name(scripted: ScriptedAgent, name: str) -> None:
+    """gRPC takes an address for a URI, in which some characters mean something."""
+    socket = Path(scripted.address.removeprefix("unix:"))
+    await asyncio.to_thread(socket.with_name(name).hardlink_to, socket)
+
+    async with AsyncAgent(f"unix:{socket.with_name(name)}") as agent:
+        assert (await agent.info()).store_id == scripted.store_id
+
+
+async def test_two_slashes_are_as_good_as_one(scripted: ScriptedAgent) -> None:
+    """In a URI a host would stand behind them."""
+    async with AsyncAgent(scripted.address.replace("unix:/", "unix://")) as agent:
+        assert (await agent.info()).store_id == scripted.store_id
+
+
+def test_a_path_with_a_comma_is_refused() -> None:
+    """gRPC takes it for two paths, of which the second would be dialled without a look at who listens there."""
+    with pytest.raises(InvalidInput, match="'/run/a,/run/b' has a comma"):
+        to_address("unix:/run/a,/run/b")
 
 
 def test_the_environment_names_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:

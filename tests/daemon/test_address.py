@@ -13,7 +13,19 @@ def test_an_address_reads_as_it_is_written(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "unix:", "unix:x", "tcp://", "tcp://host", "tcp://:1", "tcp://::1:1", "tcp://h:70000", "tcp://a@h:1"],
+    [
+        "",
+        "x",
+        "unix:",
+        "unix:x",
+        "unix:/a,b",
+        "tcp://",
+        "tcp://host",
+        "tcp://:1",
+        "tcp://::1:1",
+        "tcp://h:70000",
+        "tcp://a@h:1",
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     """gRPC would take some of these for something else."""

@@ -68,6 +68,16 @@ async def test_a_dead_servers_socket_is_replaced(folder: Path) -> None:
     assert answer.process_id == "p"
 
 
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41", "a b", "ü", "\udcff", "[::1]"])
+async def test_a_socket_may_have_any_name(folder: Path, name: str) -> None:
+    """gRPC takes an address for a URI, in which some characters mean something. It would listen elsewhere."""
+    path = folder / name
+    server = RpcServer(UnixAddress(path), authentication=LocalAuthentication())
+
+    async with server:
+        assert await asyncio.to_thread(path.is_socket)
+
+
 async def test_a_living_servers_socket_is_not_taken_over() -> None:
     """gRPC itself would do so without a word, and both would think that they serve."""
     async with serving() as served:

@@ -5,9 +5,10 @@ import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from guyline.client.argument import check_text
-from guyline.client.errors import AgentUnreachable, InvalidInput, Outcome, SocketNotTrusted, Violation
+from guyline.client.argument import check_text, invalid
+from guyline.client.errors import AgentUnreachable, Outcome, SocketNotTrusted
 
 ADDRESS_VARIABLE = "GUYLINE_AGENT_ADDRESS"
 
@@ -25,8 +26,8 @@ class UnixAddress:
 
     @property
     def target(self) -> str:
-        """The address as gRPC writes it."""
-        return f"unix:{self.path}"
+        """The address as gRPC writes it: a URI."""
+        return f"unix://{quote(bytes(self.path))}"
 
     def check(self) -> None:
         """Looks whether only this user or root can be listening. Touches the disk: not for the event loop.
@@ -84,17 +85,22 @@ def to_address(text: str) -> Address:
     """Parses ``unix:PATH`` or ``tcp://HOST:PORT``; an IPv6 host stands in brackets.
 
     Raises:
-        InvalidInput: It is neither.
+        InvalidInput: It is neither, or the path has a comma in it.
     """
     check_text("address", text)
     if text.startswith("unix:") and text != "unix:":
-        return UnixAddress(Path(text.removeprefix("unix:")).absolute())
+        return _to_unix_address(Path(text.removeprefix("unix:")).absolute())
     host, _, port = text.removeprefix("tcp://").rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if text.startswith("tcp://") and host and port.isascii() and port.isdecimal() and 0 < int(port) < 65536:
         return TcpAddress(host=host, port=int(port))
-    description = f"{text!r} is neither unix:PATH nor tcp://HOST:PORT"
-    raise InvalidInput(f"address: {description}", violations=(Violation("address", description),))
+    raise invalid("address", f"{text!r} is neither unix:PATH nor tcp://HOST:PORT")
+
+
+def _to_unix_address(path: Path) -> UnixAddress:
+    if "," in str(path):  # even written as %2C it would be the end of one path and the beginning of another
+        raise invalid("address", f"the socket's path {str(path)!r} has a comma, which gRPC cannot dial; give another")
+    return UnixAddress(path)
 
 
 def default_address() -> str:

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
 
@@ -23,6 +24,11 @@ class UnixAddress:
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
+
+    @property
+    def uri(self) -> str:
+        """As gRPC wants it."""
+        return f"unix://{quote(bytes(self.path))}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def to_address(text: str) -> Address:
     """Reads an address.
 
     Raises:
-        WrongAddress: If it is none, or a socket path is relative or too long.
+        WrongAddress: If it is none, or a socket path is relative, too long or has a comma.
     """
     if text.startswith("unix:"):
         return _to_unix_address(text)
@@ -89,4 +95,6 @@ def _to_unix_address(text: str) -> UnixAddress:
             f"the socket's path {str(path)!r} has {length} bytes, and the system allows "
             f"{LONGEST_SOCKET_PATH_BYTES}; give a shorter one"
         )
+    if "," in str(path):
+        raise WrongAddress(f"the socket's path {str(path)!r} has a comma, which gRPC cannot dial; give another")
     return UnixAddress(path)

@@ -154,7 +154,7 @@ class RpcServer:
         try:
             if isinstance(self.address, UnixAddress):
                 with private_mode():
-                    _add_port(server, str(self.address), credentials)
+                    _add_port(server, self.address.uri, credentials)
             else:
                 port = _add_port(server, self.address.host_and_port, credentials)
                 self.address = TcpAddress(self.address.host, port)
