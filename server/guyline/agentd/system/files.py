@@ -79,7 +79,7 @@ def read_cached(file: int, offset: int, at_most: int, *, buffer: bytearray) -> b
 
     ``buffer`` takes the bytes on their way, and may be used again and again: a new one would be zeroed each time.
 
-    Where the file system cannot tell (tmpfs, which is memory) it reads like `os.pread`.
+    Where the file system cannot tell (tmpfs, which is memory) it reads as usual.
 
     Raises:
         BlockingIOError: The first byte has to come from the disk.
@@ -90,7 +90,7 @@ def read_cached(file: int, offset: int, at_most: int, *, buffer: bytearray) -> b
     except OSError as why:
         if why.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        return os.pread(file, at_most, offset)
+        length = os.preadv(file, [view], offset)
     return bytes(view[:length])
 
 
