@@ -120,7 +120,7 @@ def test_lines_that_were_searched_are_not_searched_again() -> None:
 
 @given(st.sampled_from(PATTERNS), TEXT, TEXT)
 def test_nothing_is_found_across_a_gap(pattern: str, parts: list[bytes], others: list[bytes]) -> None:
-    """What lies behind it is a text of its own."""
+    """What lies behind it begins a line, and is not the beginning."""
     before, after = b"".join(parts), b"".join(others)
     search = Search(Pattern(pattern), 0, longest=LONGEST)
 
@@ -129,7 +129,16 @@ def test_nothing_is_found_across_a_gap(pattern: str, parts: list[bytes], others:
         search.skip_to(1000)
         found = feed(search, after, is_all=True)
 
-    assert found == (first_match(pattern, before) or shifted(first_match(pattern, after), 1000))
+    assert found == (first_match(pattern, before) or shifted(first_match(pattern, b"\n" + after, 1), 999))
+
+
+@pytest.mark.parametrize("pattern", [r"\Aa", "(?-m)^a"])
+def test_the_output_does_not_begin_behind_a_gap(pattern: str) -> None:
+    """Whoever waits for the beginning would take the middle for it, and anew behind each gap."""
+    search = Search(Pattern(pattern), 0, longest=LONGEST)
+    search.skip_to(1000)
+
+    assert not feed(search, b"ab", is_all=True)
 
 
 def test_a_search_holds_no_more_than_a_match_may_have() -> None:

@@ -15,6 +15,9 @@ _LINES = "(?m)"
 _BEGINNING = re.compile(r"\\A|\(\?\w*-")
 r"""`\A`, or a flag taken away: without `m`, `^` is the same."""
 
+_END_OF_LINE = b"\n"
+"""What a search takes for what is lost before a text."""
+
 
 class PatternRefused(Exception):
     """This is no pattern in RE2's syntax, or one that is too large. Says why, in RE2's words."""
@@ -128,14 +131,14 @@ class Search:
         return sum(map(len, self._pieces)) <= self._start
 
     def skip_to(self, offset: int) -> None:
-        """Begins anew: what comes next has nothing to do with what came before, and begins a line."""
-        self._begin(offset, before=0)
+        """Begins anew: what comes next has nothing to do with what came before, and begins a line. Not the output."""
+        self._begin(offset, len(_END_OF_LINE), _END_OF_LINE)
 
-    def _begin(self, offset: int, before: int) -> None:
+    def _begin(self, offset: int, before: int, *known: bytes) -> None:
         self.resume_at = offset
         """From here on another search finds what this one would: where a line begins, if one has ended since, so that
         ``^`` means the same even if what is before it is lost by then."""
-        self._pieces: list[bytes] = []
+        self._pieces = list(known)
         self._offset = offset - before  # of the first piece
         self._start = before  # in the first piece: a match may begin there
         self._added = 0
