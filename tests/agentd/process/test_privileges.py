@@ -2,9 +2,10 @@
 
 import os
 import pwd
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import grpc
 import pytest
@@ -163,6 +164,43 @@ async def test_a_missing_privilege_is_remembered_for_the_key(plain_agent: Runnin
 
 
 # How much.
+
+
+@ROOT
+@pytest.mark.parametrize("closed", ["program", "directory"])
+async def test_a_program_that_the_user_may_not_run_does_not_hide_the_next_one(
+    shared_agent: RunningAgent, open_folder: Path, closed: str
+) -> None:
+    """An agent of root's has root's folders on its PATH, and the shell of that user would pass over them as well."""
+    first, second = _with_tool(open_folder / "first"), _with_tool(open_folder / "second")
+    (first if closed == "directory" else first / "tool").chmod(0o700)
+    as_nobody = Privileges(user="nobody")
+    only_first = to_start(["tool"], env={"PATH": f"{first}:/bin"}, directory="/", privileges=as_nobody)
+
+    over = await run(
+        shared_agent, ["tool"], env={"PATH": f"{first}:{second}:/bin"}, directory="/", privileges=as_nobody
+    )
+    refused = await refusal(shared_agent.processes.Start(only_first))
+
+    assert over.data == b"second\n"
+    assert (refused.reason, refused.facts["errno"]) == ("COMMAND_NOT_RUNNABLE", "EACCES")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A directory that everybody may enter, as the temporary directories of tests are not."""
+    with TemporaryDirectory(dir="/tmp", prefix="gl-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def _with_tool(folder: Path) -> Path:
+    """Makes a directory with a program that says where it is."""
+    folder.mkdir(mode=0o755)
+    tool = folder / "tool"
+    tool.write_text(f"#!/bin/sh\necho {folder.name}\n")
+    tool.chmod(0o755)
+    return folder
 
 
 async def test_umask_niceness_and_oom_score_are_as_asked_for(shared_agent: RunningAgent) -> None:

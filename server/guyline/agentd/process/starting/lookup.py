@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guyline.agentd.process.errors import CommandNotRunnable, DirectoryNotUsable, LookupTimedOut, SystemExhausted
+from guyline.agentd.process.starting.users import AGENT, Identity
 from guyline.agentd.process.threads import OwnThreads
 from guyline.agentd.system.files import is_want
 from guyline.agentd.system.mounts import Mounts
@@ -47,8 +48,8 @@ class Lookup(OwnThreads):
         super().close()
         self._mounts.close()
 
-    async def find(self, program: str, directory: str, env: Mapping[str, str]) -> Found:
-        """Finds ``program`` on the PATH of ``env``, and ``directory``.
+    async def find(self, program: str, directory: str, env: Mapping[str, str], identity: Identity = AGENT) -> Found:
+        """Finds ``program`` on the PATH of ``env``, as ``identity`` may run it, and ``directory``.
 
         Raises:
             CommandNotRunnable: There is no such program, or it may not be executed.
@@ -57,8 +58,8 @@ class Lookup(OwnThreads):
             SystemExhausted: No descriptor is left, or no thread.
         """
         if not self._mounts.may_hang():
-            return self._find(program, directory, env)
-        search = self._ask(self._find, program, directory, env)
+            return self._find(program, directory, env, identity)
+        search = self._ask(self._find, program, directory, env, identity)
         try:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.shield(search)
@@ -68,10 +69,11 @@ class Lookup(OwnThreads):
                 raise LookupTimedOut(program, directory, self._timeout) from why
             raise
 
-    def _find(self, program: str, directory: str, env: Mapping[str, str]) -> Found:
+    def _find(self, program: str, directory: str, env: Mapping[str, str], identity: Identity) -> Found:
         descriptor, path = self._open_directory(directory)
         try:
-            return Found(_find_program(program, path, env.get("PATH", _DEFAULT_PATH)), descriptor, path)
+            found = _find_program(program, path, env.get("PATH", _DEFAULT_PATH), identity)
+            return Found(found, descriptor, path)
         except BaseException:
             os.close(descriptor)
             raise
@@ -105,18 +107,35 @@ def _open(directory: str) -> tuple[int, str]:
     return descriptor, directory
 
 
-def _find_program(program: str, directory: str, search_path: str) -> str:
-    """As execvp does it: a name with a slash is a path from the directory, any other is searched for."""
+def _find_program(program: str, directory: str, search_path: str, identity: Identity) -> str:
+    """As execvp does it: a name with a slash is a path from the directory, any other is searched for.
+
+    What another user may not run does not hide what comes behind it. If that is all there is, the attempt will tell.
+    """
     if "/" in program:
         return _executable(os.path.join(directory, program), program)  # noqa: PTH118 - keeps "./" and links as they are
     refused = None
+    closed = None
     for folder in search_path.split(":"):
         try:
-            return _executable(os.path.join(directory, folder, program), program)  # noqa: PTH118 - as above
+            found = _executable(os.path.join(directory, folder, program), program)  # noqa: PTH118 - as above
         except CommandNotRunnable as why:
             if why.facts["errno"] == "EACCES":
                 refused = why
+            continue
+        if _is_open_to(identity, found):
+            return found
+        closed = closed or found
+    if closed:
+        return closed
     raise refused or CommandNotRunnable(program, errno.ENOENT)
+
+
+def _is_open_to(identity: Identity, path: str) -> bool:
+    try:
+        return identity.may_run(path)
+    except OSError:  # it went a moment ago
+        return False
 
 
 def _executable(path: str, program: str) -> str:

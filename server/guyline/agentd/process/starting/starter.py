@@ -86,7 +86,7 @@ class Starter:
         setup = spec.privileges.to_setup(identity, self._priority)
         env = self._environment.for_command({**identity.env, **spec.requested_env}, chat_id)
         secrets = chosen(spec.redact, env)
-        found = await self._lookup.find(spec.arguments[0], spec.directory, env)
+        found = await self._lookup.find(spec.arguments[0], spec.directory, env, identity)
         self._reach("start.looked_up")
         try:
             origin = Origin(
