@@ -138,6 +138,19 @@ def breaks(*messages: Any, after: float = 0.0) -> Play:
     return play
 
 
+def lasts(*messages: Any, until: asyncio.Event) -> Play:
+    """Answers with these messages; the connection breaks when it is said."""
+
+    async def play(request: Any, context: Context) -> AsyncIterator[Any]:
+        del request
+        for message in messages:
+            yield message
+        await until.wait()
+        await context.abort(grpc.StatusCode.UNAVAILABLE)
+
+    return play
+
+
 def fails(
     code: grpc.StatusCode,
     reason: str,

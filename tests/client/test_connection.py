@@ -9,14 +9,16 @@ from pathlib import Path
 import grpc
 import pytest
 
+from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
-from guyline.client import AsyncAgent
+from guyline.client import AsyncAgent, Exited
 from guyline.client.absence import Absence
 from guyline.client.address import to_address
 from guyline.client.connection import Connection
 from guyline.client.credentials import Credentials
 from guyline.client.errors import AgentUnreachable, GuylineError, Outcome, StoreChanged
 from guyline.client.patience import Outage
+from tests.client.scripted import ScriptedAgent, gives, lasts, process
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE, until
 from tests.support.proxy import Link
@@ -151,6 +153,23 @@ async def test_leaving_in_an_outage_ends_what_waits_for_the_agent(agent: Running
         await starting
     with pytest.raises(GuylineError, match="closed by this program"):
         await client.info()
+
+
+async def test_leaving_ends_what_waits_on_a_connection_that_was_given_up(scripted: ScriptedAgent) -> None:
+    """A stream had taken it for dead; the call that waits on it beside had not, and nobody closed it any more."""
+    never = asyncio.Event()
+    quiet = lasts(pb.AttachResponse(process=process()), until=never)
+    scripted.plays(gives(pb.StartResponse(process=process())), lasts(until=never), quiet, quiet)
+    async with AsyncAgent(scripted.address, keepalive=0.1) as client:
+        handle = await client.start(["make"])
+        waiting = asyncio.create_task(handle.wait_for(Exited()))
+        await until(lambda: len(scripted.calls) == 2)
+        streaming = asyncio.create_task(handle.wait())
+        await until(lambda: len(scripted.calls) == 4)
+
+    for work in (waiting, streaming):
+        with pytest.raises(GuylineError, match="closed by this program"):
+            await asyncio.wait_for(work, DEADLINE)
 
 
 async def test_a_signal_waits_for_the_agent_where_it_cannot_be_sent(agent: RunningAgent) -> None:

@@ -1,18 +1,16 @@
 """Which stream of a handle the process waits for, if it is slow."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client import AsyncAgent, Exit, Exited, GuylineError, InputMode, NotMet, Printed, StillRunning, WhenFull
 from guyline.client.process import AsyncProcess
-from tests.client.scripted import Context, Play, ScriptedAgent, as_run, began, breaks, ended, gives, printed, process
+from tests.client.scripted import ScriptedAgent, as_run, began, breaks, ended, gives, lasts, printed, process
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE, until
 
@@ -45,19 +43,6 @@ async def _read(handle: AsyncProcess, began: asyncio.Event) -> None:
         began.set()
 
 
-def _lasts(*messages: Any, until: asyncio.Event) -> Play:
-    """Answers with these messages; the connection breaks when it is said."""
-
-    async def play(request: Any, context: Context) -> AsyncIterator[Any]:
-        del request
-        for message in messages:
-            yield message
-        await until.wait()
-        await context.abort(grpc.StatusCode.UNAVAILABLE)
-
-    return play
-
-
 def _attached() -> pb.AttachResponse:
     """A first message, with output."""
     message = printed(b"x", offset=0)
@@ -78,7 +63,7 @@ async def test_whoever_paced_a_process_paces_it_after_a_break(scripted: Scripted
 async def test_who_waits_lets_the_reader_pace_after_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """Whoever came back last would have the pacing; and who only waits drains, past a slow reader."""
     cut = asyncio.Event()
-    scripted.plays(_lasts(began(), until=cut), _lasts(_attached(), until=cut))
+    scripted.plays(lasts(began(), until=cut), lasts(_attached(), until=cut))
     scripted.plays(gives(ended()), gives(ended()))
     handle = await client.open(["make"])
     waiter = asyncio.create_task(handle.wait())
@@ -96,7 +81,7 @@ async def test_who_waits_lets_the_reader_pace_after_a_break(scripted: ScriptedAg
 async def test_who_waits_goes_on_when_the_reader_has_left(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """Otherwise the process would wait for a minute, for a reader that does not come back."""
     never = asyncio.Event()
-    scripted.plays(_lasts(began(), until=never), _lasts(_attached(), until=never), gives(ended(3)))
+    scripted.plays(lasts(began(), until=never), lasts(_attached(), until=never), gives(ended(3)))
     handle = await client.open(["make"])
     waiter = asyncio.create_task(handle.wait())
     await until(lambda: handle._streams._opened is None)
@@ -112,7 +97,7 @@ async def test_a_stream_that_was_opened_first_takes_the_pacing_back(
 ) -> None:
     """Something was looked up in the output before it is read."""
     never = asyncio.Event()
-    scripted.plays(_lasts(began(), until=never), gives(printed(b"x", offset=0), ended()), gives(ended()))
+    scripted.plays(lasts(began(), until=never), gives(printed(b"x", offset=0), ended()), gives(ended()))
     handle = await client.open(["make"])
     async with aclosing(handle.output(tail_bytes=1)) as chunks:
         await anext(chunks)
@@ -142,7 +127,7 @@ async def test_the_reader_that_remains_is_waited_for(shared_agent: RunningAgent,
 async def test_looking_and_waiting_take_no_pace_from_a_reader(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """The agent would run ahead of the slow reader, which then loses output."""
     scripted.plays(
-        _lasts(began(), as_run(_attached()), until=asyncio.Event()), gives(printed(b"x", offset=0)), gives(ended())
+        lasts(began(), as_run(_attached()), until=asyncio.Event()), gives(printed(b"x", offset=0)), gives(ended())
     )
     handle = await client.open(["make"])
     reader = asyncio.create_task(_read(handle, reading := asyncio.Event()))
@@ -250,7 +235,7 @@ async def test_a_wait_takes_the_pacing_from_nobody_and_keeps_it_for_the_output(
     """A stream of its own would take it from a reader elsewhere, and with it the process's patience would begin."""
     never = asyncio.Event()
     met = pb.ProcessServiceWaitResponse(process=process(), met=0)
-    scripted.plays(_lasts(began(), as_run(printed(b"x", offset=0)), until=never), gives(met), gives(met))
+    scripted.plays(lasts(began(), as_run(printed(b"x", offset=0)), until=never), gives(met), gives(met))
     handle = await client.open(["make"], detach_after=60)
 
     await handle.wait_for(Exited(), timeout=DEADLINE)
@@ -284,7 +269,7 @@ async def test_a_handle_that_is_closed_within_a_wait_leaves_nothing_behind(
 ) -> None:
     """The stream is being read at that moment."""
     never = asyncio.Event()
-    scripted.plays(_lasts(began(), until=never), _lasts(until=never))
+    scripted.plays(lasts(began(), until=never), lasts(until=never))
     handle = await client.open(["make"])
     waiting = asyncio.create_task(handle.wait_for(Exited()))
     await until(lambda: len(scripted.calls) > 1)
@@ -300,7 +285,7 @@ async def test_a_wait_has_its_process_go_on_over_a_break(scripted: ScriptedAgent
     """Otherwise it would stand still for a minute. A reader that has begun elsewhere meanwhile keeps the pacing."""
     cut, never = asyncio.Event(), asyncio.Event()
     met = pb.ProcessServiceWaitResponse(process=process(), met=0)
-    scripted.plays(_lasts(began(), until=cut), _lasts(met, until=never), _lasts(_attached(), until=never))
+    scripted.plays(lasts(began(), until=cut), lasts(met, until=never), lasts(_attached(), until=never))
     handle = await client.open(["make"])
     waiting = asyncio.create_task(handle.wait_for(Exited()))
     await until(lambda: len(scripted.calls) > 1)

@@ -94,6 +94,9 @@ class Connection:
         self._metadata = metadata
         self._connect_timeout = connect_timeout
         self._line: Line | None = None
+        self._lines: set[Line] = (
+            set()
+        )  # all that are open: those that were dropped as well, while somebody calls on them
         self._absence = Absence(on_absence)
         self._stranger = ""  # the store of the agent that answers in place of the other
         self._is_closed = False
@@ -123,9 +126,9 @@ class Connection:
         self._is_closed = True
         self._closing.set()
         self._absence.wake()
-        line, self._line = self._line, None
-        if line is not None:
-            await line.close()
+        self._line = None
+        while self._lines:
+            await self._lines.pop().close()
 
     @asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
@@ -149,6 +152,7 @@ class Connection:
         finally:
             line.calls -= 1
             if line is not self._line and not line.calls:
+                self._lines.discard(line)
                 await line.close()
 
     def drop(self, line: Line) -> None:
@@ -328,6 +332,7 @@ class Connection:
         self._check_open()  # it may have been closed meanwhile, and nobody would close this one
         if self._line is None:
             self._line = Line(self._to_channel(secrets), self._metadata + secrets.metadata)
+            self._lines.add(self._line)
             if self.store_id:
                 self._line.expect(self.store_id)
         return self._line
