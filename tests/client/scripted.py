@@ -157,9 +157,10 @@ def fails(
     *messages: Any,
     outcome: str = "NOT_STARTED",
     retry_after: float | None = None,
+    after: float = 0.0,
     **facts: str,
 ) -> Play:
-    """Answers with these messages, then with an error as an agent makes it."""
+    """Answers with these messages; then, so many seconds later, with an error as an agent makes it."""
     status = Status(code=code.value[0], message=f"it failed: {reason}")
     facts |= {"outcome": outcome, "hop": "AGENT", "fact": "value"}
     status.details.add().Pack(ErrorInfo(domain="guyline", reason=reason, metadata=facts))
@@ -172,6 +173,7 @@ def fails(
         del request
         for message in messages:
             yield message
+        await moment(after)
         trailer = (("grpc-status-details-bin", status.SerializeToString()),)
         await context.abort(code, status.message, trailer)
 

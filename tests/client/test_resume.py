@@ -38,6 +38,7 @@ from tests.client.scripted import (
     printed,
     process,
 )
+from tests.support.clock import MS
 
 
 async def _all(handle: AsyncProcess) -> bytes:
@@ -108,14 +109,26 @@ async def test_any_number_of_breaks_is_borne_while_there_is_progress(scripted: S
         assert await _all(await agent.open(["make"])) == b"x" * 20
 
 
-async def test_patience_ends(scripted: ScriptedAgent) -> None:
-    """An agent that stays away is said to be away."""
-    scripted.plays(breaks(began()), *[breaks()] * 1000)
+@pytest.mark.parametrize("quiet", [[], [pb.AttachResponse(process=process())]], ids=["at once", "after a word"])
+async def test_patience_ends(scripted: ScriptedAgent, quiet: list[pb.AttachResponse]) -> None:
+    """An agent that stays away is said to be away, and so is one that is only there for moments."""
+    scripted.plays(breaks(began()), *[breaks(*quiet)] * 1000)
 
     async with AsyncAgent(scripted.address, patience=0.2) as agent:
         handle = await agent.open(["make"])
         with pytest.raises(AgentUnreachable):
             await handle.wait()
+
+
+async def test_breaks_far_apart_are_no_long_one_though_nothing_comes_in_between(scripted: ScriptedAgent) -> None:
+    """The agent was there, and had nothing to tell: its worker was replaced twice within a quiet hour."""
+    quiet = breaks(pb.AttachResponse(process=process()), after=1500 * MS)
+    scripted.plays(breaks(began()), quiet, gives(ended(3)))
+
+    async with AsyncAgent(scripted.address, patience=1000 * MS) as agent:
+        handle = await agent.open(["make"])
+
+        assert (await handle.wait()).code == 3
 
 
 async def test_an_agent_that_makes_way_is_waited_for(scripted: ScriptedAgent, client: AsyncAgent) -> None:

@@ -11,7 +11,7 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.client import AgentUnreachable, AsyncAgent, AsyncProcess, InputClosed, InputConflict, OutOfRange, writing
 from guyline.client.writing import PIECE_BYTES, SEGMENT_BYTES
 from tests.client.scripted import PROCESS_ID, Context, ScriptedAgent, breaks, fails, gives, process
-from tests.support.clock import until
+from tests.support.clock import MS, until
 
 
 class Reader:
@@ -153,6 +153,36 @@ async def test_an_agent_that_only_ever_breaks_is_given_up(scripted: ScriptedAgen
             await handle.write(b"x" * SEGMENT_BYTES)
 
     assert reader.taken == b""
+
+
+@pytest.mark.parametrize("size", [5, 2 * PIECE_BYTES])
+async def test_a_reader_that_is_waited_for_is_no_absence_of_the_agent(
+    scripted: ScriptedAgent, reader: Reader, size: int
+) -> None:
+    """Two workers that die minutes apart are two short breaks, and not one that is longer than patience."""
+    long_after = breaks(after=1500 * MS)
+    scripted.plays(gives(pb.StartResponse(process=process())))
+    scripted.plays(breaks(), long_after, reader.takes())  # the question where the input is: behind another writer
+    scripted.plays(breaks(), reader.takes(), long_after, reader.takes(), reader.takes())
+
+    async with AsyncAgent(scripted.address, patience=1000 * MS) as agent:
+        handle = await agent.start(["cat"])
+        await handle.write(b"x" * size)
+
+    assert reader.taken == b"x" * size
+
+
+async def test_an_input_that_is_full_is_no_absence_of_the_agent(scripted: ScriptedAgent, reader: Reader) -> None:
+    """It says so every half a minute, for as long as the process does not read."""
+    full = fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "INPUT_FULL", after=500 * MS)
+    scripted.plays(gives(pb.StartResponse(process=process())), reader.takes())
+    scripted.plays(breaks(), reader.takes(), full, full, full, breaks(), reader.takes(), reader.takes())
+
+    async with AsyncAgent(scripted.address, patience=1000 * MS) as agent:
+        handle = await agent.start(["cat"])
+        await handle.write(b"slowly")
+
+    assert reader.taken == b"slowly"
 
 
 async def test_pieces_may_come_by_and_by(scripted: ScriptedAgent, handle: AsyncProcess, reader: Reader) -> None:

@@ -199,8 +199,7 @@ class Connection:
                     repeats = isinstance(error, Unavailable) and repeatable
                     if not (repeats or error.outcome is Outcome.NOT_STARTED):
                         raise
-                    if deadline:
-                        outage.waited(asyncio.get_running_loop().time() - since)
+                    outage.waited(min(asyncio.get_running_loop().time() - since, waits))
                     await self.wait_out(outage, error)
 
     async def _connect(self, outage: Outage) -> None:

@@ -182,15 +182,20 @@ async def follow(connection: Connection, followed: Followed[Message]) -> AsyncGe
         GuylineError: The agent refused.
     """
     outage = Outage(connection.patience)
+    clock = asyncio.get_running_loop().time
     with outage.all_tries_told():
         while not followed.ended:
+            since, heard = clock(), None
             try:
                 async with connection.line() as line, aclosing(_one_call(connection, line, followed)) as messages:
                     async for message in messages:
                         if followed.take(message):
                             outage.progress()
                         yield message
+                        heard = clock()
             except PASSING as error:
+                if heard is not None:  # so long it was there, at the most; and if nothing came, nobody knows
+                    outage.waited(min(clock(), heard + followed.keepalive) - since)
                 if not followed.ended:
                     await connection.wait_out(outage, error)
 

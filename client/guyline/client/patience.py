@@ -28,16 +28,20 @@ class Outage:
 
     def progress(self) -> None:
         """The caller got something; the next failure begins a new outage."""
+        self.over()
+        self._may_have_run = True
+
+    def over(self) -> None:
+        """The agent has answered, if only that the caller is to ask again; the next failure begins a new outage."""
         self._since = None
         self._tries = 0
-        self._may_have_run = True
 
     def begin(self, now: float) -> None:
         """The time runs from now on, and not only from the first failure."""
         self._since = now
 
     def waited(self, seconds: float) -> None:
-        """For so long the agent was there, and waited for what the caller had asked it to wait for."""
+        """For so long the agent was there, and did as the caller had asked: it waited, say, for somebody else."""
         if self._since is not None:
             self._since += seconds
 

@@ -7,7 +7,8 @@ from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.agent_info_service_pb2 import GetInfoRequest
 from guyline.client.argument import check_data
 from guyline.client.connection import ANSWER_WITHIN, Connection
-from guyline.client.errors import PASSING, InputConflict, InputFull, Outcome, OutOfRange
+from guyline.client.deadline import Deadline
+from guyline.client.errors import PASSING, GuylineError, InputConflict, InputFull, Outcome, OutOfRange
 from guyline.client.patience import Outage
 from guyline.client.requests import written_down
 from guyline.client.values import Bytes
@@ -122,13 +123,12 @@ class Writer:
 
     async def _ask(self, *, offset: int | None = None, data: bytes = b"", compare: bool = False) -> int:
         """As above, and whether something is there."""
-        request = pb.WriteInputRequest(
-            process_id=self._process_id, offset=offset, data=data, compare=compare, wait=to_duration(_ROOM_WITHIN)
-        )
+        request = pb.WriteInputRequest(process_id=self._process_id, offset=offset, data=data, compare=compare)
         while True:
+            deadline = Deadline(_ROOM_WITHIN, request.wait)
             try:
                 response = await self._connection.ask(
-                    lambda line: line.processes.WriteInput, request, repeatable=True, answer_within=_ANSWER_WITHIN
+                    lambda line: line.processes.WriteInput, request, repeatable=True, deadline=deadline
                 )
             except InputFull:
                 await asyncio.sleep(_FULL_PAUSE)
@@ -145,27 +145,38 @@ class Writer:
             first_try=self._first_try,
         )
         while True:
+            since = _now()
             try:
                 response = await self._connection.ask_once(
                     lambda line: line.processes.WriteInput, request, answer_within=_ANSWER_WITHIN
                 )
                 return min(response.next_offset - at, len(data))
             except InputFull:
+                outage.over()
                 await asyncio.sleep(_FULL_PAUSE)
             except PASSING as error:
-                await self._connection.wait_out(outage, error)
-                if error.outcome is not Outcome.NOT_STARTED:
-                    return await self._accepted(data, at)
+                outage.waited(min(_now() - since, _ROOM_WITHIN))
+                return await self._after_break(error, data, at, outage)
 
     async def _stream(self, data: bytes, at: int, outage: Outage) -> int:
         """Writes in a stream; returns how much was accepted, also after a break of it."""
+        since = _now()
         try:
             return min(await self._answer_to_stream(data, at) - at, len(data))
         except PASSING as error:
-            await self._connection.wait_out(outage, error)
-            if error.outcome is Outcome.NOT_STARTED:
-                return 0
-        return await self._accepted(data, at)
+            outage.waited(_now() - since)
+            return await self._after_break(error, data, at, outage)
+
+    async def _after_break(self, error: GuylineError, data: bytes, at: int, outage: Outage) -> int:
+        """Waits for the agent; returns how much was accepted before ``error``."""
+        await self._connection.wait_out(outage, error)
+        if error.outcome is Outcome.NOT_STARTED:
+            return 0
+        since = _now()
+        try:
+            return await self._accepted(data, at)
+        finally:
+            outage.waited(_now() - since)
 
     async def _answer_to_stream(self, data: bytes, at: int) -> int:
         """The next offset. That may take as long as its reader does: now and then the agent is asked whether it is
@@ -220,6 +231,10 @@ class Writer:
                 piece.offset = at
                 piece.first_try = self._first_try
             yield piece
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _whole_pieces(length: int) -> int:
