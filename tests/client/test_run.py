@@ -156,6 +156,21 @@ async def test_a_process_can_be_waited_for_after_it_was_left(scripted: ScriptedA
     assert handle.detached, "it says how the output ended"
 
 
+async def test_the_output_of_a_handle_ends_in_time_also_once_its_first_stream_is_used_up(
+    scripted: ScriptedAgent, client: AsyncAgent
+) -> None:
+    """By an earlier wait, say. A wait does not end by that, and a look at what is there ends by itself."""
+    left = pb.AttachResponse(control=StreamControl(cursor=b"0"), limit=process_pb2.TIME_LIMIT_DETACH_AFTER)
+    scripted.plays(gives(began(), as_run(left)), gives(left), gives(left), gives(), gives(ended(4)))
+    handle = await client.open(["make"], detach_after=5)
+
+    for output in (handle.output(), handle.output(), handle.output(from_offset=1), handle.output(snapshot=True)):
+        assert [chunk async for chunk in output] == []
+    assert (await handle.wait()).code == 4
+
+    assert [call.HasField("detach_after") for call in scripted.calls] == [True, True, True, False, False]
+
+
 async def test_every_option_reaches_the_agent(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """An option that is dropped on the way would be a promise that nobody keeps."""
     scripted.plays(gives(pb.StartResponse(process=process())))

@@ -188,7 +188,8 @@ class AsyncAgent:
 
         Args:
             command: A line for ``sh -c``, or a program and its arguments.
-            detach_after: Seconds from the start on after which ``output`` ends, although the process goes on.
+            detach_after: Seconds from the start on after which ``output`` ends, although the process goes on. A handle
+                from ``attach`` follows it further.
             **options: See ``StartOptions``. By default the process waits for a slow reader.
 
         Raises:

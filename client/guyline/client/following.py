@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar, cast
 
 import grpc.aio
+from google.protobuf.duration_pb2 import Duration
 
 from guyline.agent.v1 import process_service_pb2 as pb
 from guyline.agent.v1.process_pb2 import TIME_LIMIT_DETACH_AFTER
@@ -98,6 +99,11 @@ class FollowedOutput(Followed[OutputMessage]):
         self._without_output = isinstance(opening, pb.AttachRequest) and opening.without_output
         self._process_id = ""
 
+    @property
+    def detach_after(self) -> Duration | None:
+        """How long after the process's start the stream ends. None: with the process."""
+        return self._opening.detach_after if self._opening.HasField("detach_after") else None
+
     def call(self, line: Line) -> StreamCall[OutputMessage]:
         """Repeats the opening until a first message has come; from then on resumes with Attach."""
         if self._process_id:
@@ -132,9 +138,7 @@ class FollowedOutput(Followed[OutputMessage]):
 
     def begun_anew(self) -> "FollowedOutput":
         """The same from its beginning, after something of it was dropped that is wanted after all."""
-        opening = pb.AttachRequest(process_id=self._process_id)
-        if self._opening.HasField("detach_after"):
-            opening.detach_after.CopyFrom(self._opening.detach_after)
+        opening = pb.AttachRequest(process_id=self._process_id, detach_after=self.detach_after)
         return FollowedOutput(opening, pacing=self._pacing, keepalive=self.keepalive)
 
     def _resumption(self) -> pb.AttachRequest:
@@ -148,7 +152,7 @@ class FollowedOutput(Followed[OutputMessage]):
             without_output=self._without_output,
             keepalive=self._opening.keepalive,
             times=self._opening.times,
-            detach_after=self._opening.detach_after if self._opening.HasField("detach_after") else None,
+            detach_after=self.detach_after,
         )
 
 

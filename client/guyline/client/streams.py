@@ -45,6 +45,7 @@ class Streams:
         self._pacing = pacing
         self._keepalive = keepalive
         self._opened = opened
+        self._detach_after = opened.followed.detach_after if opened else None
         self._told = told
 
     async def aclose(self) -> None:
@@ -121,6 +122,8 @@ class Streams:
 
     def _attached(self, *, times: bool = False, without_output: bool = False, **where: Unpack[OutputRange]) -> _Stream:
         request = to_attach_request(self._process_id, where, times=times, without_output=without_output)
+        if self._detach_after is not None and not (without_output or request.snapshot):
+            request.detach_after.CopyFrom(self._detach_after)
         followed = FollowedOutput(request, pacing=self._pacing, keepalive=self._keepalive)
         return followed, follow(self._connection, followed)
 
