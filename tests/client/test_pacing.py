@@ -107,6 +107,57 @@ async def test_a_stream_that_was_opened_first_takes_the_pacing_back(
     assert [call.paces for call in scripted.calls[1:]] == [True, True]
 
 
+async def test_a_stream_that_is_not_read_yet_takes_the_pacing_back(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Nobody had it any more, and once its patience was over the process dropped what was to be read."""
+    never = asyncio.Event()
+    scripted.plays(lasts(began(), until=never), lasts(_attached(), until=never))
+    scripted.plays(gives(_attached(), printed(b"y", offset=1), ended()))
+    handle = await client.open(["make"])
+    async with aclosing(handle.output(from_offset=0)) as chunks:
+        await anext(chunks)
+    await until(lambda: len(scripted.calls) == 3)
+
+    assert await _all(handle) == b"xy"
+    assert [(call.paces, call.HasField("from_offset")) for call in scripted.calls[1:]] == [(True, True), (True, False)]
+
+
+async def test_no_stream_that_is_not_read_yet_takes_the_pacing_from_a_reader(
+    scripted: ScriptedAgent, client: AsyncAgent
+) -> None:
+    """Another one still reads, and is waited for."""
+    never = asyncio.Event()
+    scripted.plays(lasts(began(), until=never), *[lasts(_attached(), until=never)] * 3)
+    handle = await client.open(["make"])
+    async with aclosing(handle.output(tail_bytes=1)) as first, aclosing(handle.output(tail_bytes=2)) as second:
+        await anext(first)
+        await anext(second)
+        await first.aclose()
+        reading = asyncio.ensure_future(anext(second))
+        await until(lambda: len(scripted.calls) == 4)
+
+        assert [(call.tail_bytes, call.cursor, call.paces) for call in scripted.calls[1:]] == [
+            (1, b"", True),
+            (2, b"", False),
+            (0, b"1", True),
+        ]
+        await reading
+
+
+async def test_a_handle_that_is_closed_takes_nothing_back(scripted: ScriptedAgent, client: AsyncAgent) -> None:
+    """Else the process would wait for what nobody can read any more."""
+    never = asyncio.Event()
+    scripted.plays(lasts(began(), until=never), lasts(_attached(), until=never), lasts(until=never))
+    handle = await client.open(["make"])
+    async with aclosing(handle.output(tail_bytes=1)) as chunks:
+        await anext(chunks)
+    await until(lambda: len(scripted.calls) == 3)
+
+    await handle.aclose()
+
+    assert [task for task in asyncio.all_tasks() if "_reopen" in repr(task)] == []
+    assert "0 readers" in repr(handle._streams._pacing)
+
+
 async def test_the_reader_that_remains_is_waited_for(shared_agent: RunningAgent, tmp_path: Path) -> None:
     """The one that has left took the pacing with it, and the process printed no more for a minute."""
     go = tmp_path / "go"
@@ -281,11 +332,16 @@ async def test_a_handle_that_is_closed_within_a_wait_leaves_nothing_behind(
     assert [task for task in asyncio.all_tasks() if "_drop" in repr(task)] == []
 
 
-async def test_a_wait_has_its_process_go_on_over_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
-    """Otherwise it would stand still for a minute. A reader that has begun elsewhere meanwhile keeps the pacing."""
+@pytest.mark.parametrize("is_over", [False, True], ids=["during it", "just after it"])
+async def test_a_wait_has_its_process_go_on_over_a_break(
+    scripted: ScriptedAgent, client: AsyncAgent, *, is_over: bool
+) -> None:
+    """Otherwise it would stand still for a minute. A reader that has begun elsewhere meanwhile keeps the pacing; only
+    after the wait the process waits for this one again.
+    """
     cut, never = asyncio.Event(), asyncio.Event()
-    met = pb.ProcessServiceWaitResponse(process=process(), met=0)
-    scripted.plays(lasts(began(), until=cut), lasts(met, until=never), lasts(_attached(), until=never))
+    met = [pb.ProcessServiceWaitResponse(process=process(), met=0)] * is_over
+    scripted.plays(lasts(began(), until=cut), lasts(*met, until=never), *[lasts(_attached(), until=never)] * 2)
     handle = await client.open(["make"])
     waiting = asyncio.create_task(handle.wait_for(Exited()))
     await until(lambda: len(scripted.calls) > 1)
@@ -293,10 +349,11 @@ async def test_a_wait_has_its_process_go_on_over_a_break(scripted: ScriptedAgent
     cut.set()
     await until(lambda: len(scripted.calls) > 2)
     waiting.cancel()
-    await asyncio.wait({waiting})
+    await until(lambda: len(scripted.calls) > 3)
 
-    assert [type(call) for call in scripted.calls] == [pb.RunRequest, pb.ProcessServiceWaitRequest, pb.AttachRequest]
-    assert (scripted.calls[2].paces, scripted.calls[2].drains) == (False, True)
+    run, wait, *attached = scripted.calls
+    assert (type(run), type(wait)) == (pb.RunRequest, pb.ProcessServiceWaitRequest)
+    assert [(call.paces, call.drains) for call in attached] == [(False, True), (True, False)]
 
 
 async def test_output_after_a_wait_beyond_the_time_of_the_call_is_all_there(shared_agent: RunningAgent) -> None:

@@ -47,6 +47,11 @@ class Opened:
         """Whether nothing of it was dropped."""
         return self._flow is None
 
+    @property
+    def is_flowing(self) -> bool:
+        """Whether somebody has it flow."""
+        return self._waiters > 0
+
     async def messages(self) -> AsyncGenerator[OutputMessage, None]:
         """All of it, the first message as well."""
         async with aclosing(self._rest):
@@ -55,12 +60,14 @@ class Opened:
                 yield message
 
     @contextmanager
-    def flowing(self, take: _Take) -> Iterator[None]:
-        """Has the process go on for the length of the block. ``take`` sees what is dropped."""
+    def flowing(self, take: _Take, *, stopped: Callable[[], None]) -> Iterator[None]:
+        """Has the process go on for the length of the block. ``take`` sees what is dropped; ``stopped`` is called once
+        nothing is any more.
+        """
         self._flow = self._flow or take(self.messages())
         self._waiters += 1
         if self._dropping is None or self._dropping.done():
-            self._dropping = asyncio.create_task(self._drop(self._flow))
+            self._dropping = asyncio.create_task(self._drop(self._flow, stopped))
         try:
             yield
         finally:
@@ -84,8 +91,9 @@ class Opened:
             await self._flow.aclose()
         await self._rest.aclose()  # a flow that has not begun closes nothing
 
-    async def _drop(self, flow: AsyncGenerator[object, None]) -> None:
+    async def _drop(self, flow: AsyncGenerator[object, None], stopped: Callable[[], None]) -> None:
         """Ends with the first message after the last wait: to give up waiting for one would end the stream."""
         with self._pacing.among(self.followed, reads=False), suppress(GuylineError):  # the wait itself tells of it
             while self._waiters and await anext(flow, None) is not None:
                 pass
+        stopped()

@@ -37,6 +37,7 @@ class Pacing:
         self._readers: list[Stream] = []
         self._waiters: list[Stream] = []
         self._asked: Stream | None = None  # the last that did
+        self._paces: Stream | None = None  # the same, if the process was to wait for it
 
     @property
     def is_wanted(self) -> bool:
@@ -62,13 +63,18 @@ class Pacing:
         """What the stream is to ask for, in the call that it is about to make."""
         if not self._is_wanted or stream is not self._first():
             return Asked()
-        self.asked(stream)
         is_read = stream in self._readers
+        self._asked, self._paces = stream, stream if is_read else None
         return Asked(paces=is_read, drains=not is_read)
 
     def asked(self, stream: Stream) -> None:
         """The stream has the pacing, without a question: it starts the process."""
-        self._asked = stream
+        self._asked = self._paces = stream
+
+    def lacks(self, stream: Stream) -> bool:
+        """Whether the process should wait for the stream, since there is no other, and does not."""
+        others = any(each is not stream for each in self._readers + self._waiters)
+        return self._is_wanted and not others and self._paces is not stream
 
     def end(self) -> None:
         """The process has exited, and waits for nobody."""

@@ -1,5 +1,6 @@
 """The streams of output of one handle: the one that it began with, those that are read, those by which it waits."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from typing import Unpack
@@ -47,12 +48,15 @@ class Streams:
         self._opened = opened
         self._detach_after = opened.followed.detach_after if opened else None
         self._told = told
+        self._reopening: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
         """Lets go of the stream that nobody has read."""
-        opened, self._opened = self._opened, None
+        opened = self._take()
         if opened is not None:
             await opened.aclose()
+        if self._reopening is not None:
+            await asyncio.wait({self._reopening})
 
     async def read(self, *, times: bool, **where: Unpack[OutputRange]) -> AsyncGenerator[Update, None]:
         """What comes of the output, and of the process, to its exit. The process waits for who reads slowly."""
@@ -60,10 +64,13 @@ class Streams:
         plain = not (snapshot or times) and all(value is None for key, value in where.items() if key != "snapshot")
         opened = await self._take_opened() if plain else None
         followed, messages = opened or self._attached(times=times, **where)
-        with nullcontext() if snapshot else self._pacing.among(followed, reads=True):
-            async with aclosing(self._updates(messages)) as updates:
-                async for update in updates:
-                    yield update
+        try:
+            with nullcontext() if snapshot else self._pacing.among(followed, reads=True):
+                async with aclosing(self._updates(messages)) as updates:
+                    async for update in updates:
+                        yield update
+        finally:
+            self._give_pacing_back()
 
     async def wait(self) -> AsyncGenerator[tuple[Update, bool], None]:
         """What comes of the process, to its exit or to the end of the opened stream; and of each whether the agent was
@@ -82,9 +89,39 @@ class Streams:
         if not self._pacing.is_wanted:
             yield
             return
-        with nullcontext() if self._opened is None else self._opened.flowing(self._updates):
-            async with beside(self._drain()):
-                yield
+        self._stop_reopening()
+        opened, stopped = self._opened, self._give_pacing_back
+        try:
+            with nullcontext() if opened is None else opened.flowing(self._updates, stopped=stopped):
+                async with beside(self._drain()):
+                    yield
+        finally:
+            self._give_pacing_back()
+
+    def _give_pacing_back(self) -> None:
+        """Has the process wait for the opened stream again, once all have left that came before it."""
+        opened = self._opened
+        if opened is None or opened.followed.ended or opened.is_flowing or not self._pacing.lacks(opened.followed):
+            return
+        self._stop_reopening()
+        self._reopening = asyncio.create_task(self._reopen(opened))
+
+    async def _reopen(self, opened: Opened) -> None:
+        """Puts another in the place of the opened stream, from its beginning: only a new call is given the pacing."""
+        followed, messages = self._begun_anew(opened)
+        with self._pacing.among(followed, reads=True), suppress(GuylineError):  # who reads it then is told
+            first = await anext(messages)
+            self._opened = Opened(followed, first, messages, pacing=self._pacing)
+            await opened.aclose()
+
+    def _stop_reopening(self) -> None:
+        if self._reopening is not None:
+            self._reopening.cancel()
+
+    def _take(self) -> Opened | None:
+        self._stop_reopening()
+        opened, self._opened = self._opened, None
+        return opened
 
     async def _drain(self) -> None:
         """Has the process print on. The opened stream does that, while it lasts."""
@@ -104,7 +141,7 @@ class Streams:
 
     async def _take_whole(self) -> _Stream | None:
         """The opened stream. If something of it was dropped it is of no use any more, and closed."""
-        opened, self._opened = self._opened, None
+        opened = self._take()
         if opened is None:
             return None
         if opened.is_whole:
@@ -117,6 +154,9 @@ class Streams:
         opened = self._opened
         if (whole := await self._take_whole()) is not None or opened is None:
             return whole
+        return self._begun_anew(opened)
+
+    def _begun_anew(self, opened: Opened) -> _Stream:
         followed = opened.followed.begun_anew()
         return followed, follow(self._connection, followed)
 
