@@ -196,6 +196,13 @@ def printed(data: bytes, *, offset: int) -> pb.AttachResponse:
     return pb.AttachResponse(data=data, offset=offset, control=StreamControl(cursor=cursor))
 
 
+def attached() -> pb.AttachResponse:
+    """The first message of an Attach, with output."""
+    message = printed(b"x", offset=0)
+    message.process.CopyFrom(process())
+    return message
+
+
 def ended(code: int = 0) -> pb.AttachResponse:
     """The last message."""
     return pb.AttachResponse(exit=process_pb2.Exit(code=code), control=StreamControl(ended=Ended()))

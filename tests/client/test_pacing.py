@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from guyline.agent.v1 import process_service_pb2 as pb
-from guyline.client import AsyncAgent, Exit, Exited, GuylineError, InputMode, NotMet, Printed, StillRunning, WhenFull
+from guyline.client import AsyncAgent, Exit, Exited, InputMode, NotMet, StillRunning, WhenFull
 from guyline.client.process import AsyncProcess
-from tests.client.scripted import ScriptedAgent, as_run, began, breaks, ended, gives, lasts, printed, process
+from tests.client.scripted import ScriptedAgent, as_run, attached, began, breaks, ended, gives, lasts, printed
 from tests.support.agent import RunningAgent
 from tests.support.clock import DEADLINE, until
 
@@ -43,13 +42,6 @@ async def _read(handle: AsyncProcess, began: asyncio.Event) -> None:
         began.set()
 
 
-def _attached() -> pb.AttachResponse:
-    """A first message, with output."""
-    message = printed(b"x", offset=0)
-    message.process.CopyFrom(process())
-    return message
-
-
 async def test_whoever_paced_a_process_paces_it_after_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """Otherwise a slow reader would lose output only because its connection once broke."""
     scripted.plays(breaks(began()), gives(ended()), breaks(began()), gives(ended()))
@@ -63,7 +55,7 @@ async def test_whoever_paced_a_process_paces_it_after_a_break(scripted: Scripted
 async def test_who_waits_lets_the_reader_pace_after_a_break(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """Whoever came back last would have the pacing; and who only waits drains, past a slow reader."""
     cut = asyncio.Event()
-    scripted.plays(lasts(began(), until=cut), lasts(_attached(), until=cut))
+    scripted.plays(lasts(began(), until=cut), lasts(attached(), until=cut))
     scripted.plays(gives(ended()), gives(ended()))
     handle = await client.open(["make"])
     waiter = asyncio.create_task(handle.wait())
@@ -81,7 +73,7 @@ async def test_who_waits_lets_the_reader_pace_after_a_break(scripted: ScriptedAg
 async def test_who_waits_goes_on_when_the_reader_has_left(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """Otherwise the process would wait for a minute, for a reader that does not come back."""
     never = asyncio.Event()
-    scripted.plays(lasts(began(), until=never), lasts(_attached(), until=never), gives(ended(3)))
+    scripted.plays(lasts(began(), until=never), lasts(attached(), until=never), gives(ended(3)))
     handle = await client.open(["make"])
     waiter = asyncio.create_task(handle.wait())
     await until(lambda: handle._streams._opened is None)
@@ -92,41 +84,12 @@ async def test_who_waits_goes_on_when_the_reader_has_left(scripted: ScriptedAgen
     assert [(call.cursor, call.paces, call.drains) for call in scripted.calls[2:]] == [(b"0", False, True)]
 
 
-async def test_a_stream_that_was_opened_first_takes_the_pacing_back(
-    scripted: ScriptedAgent, client: AsyncAgent
-) -> None:
-    """Something was looked up in the output before it is read."""
-    never = asyncio.Event()
-    scripted.plays(lasts(began(), until=never), gives(printed(b"x", offset=0), ended()), gives(ended()))
-    handle = await client.open(["make"])
-    async with aclosing(handle.output(tail_bytes=1)) as chunks:
-        await anext(chunks)
-
-    await _all(handle)
-
-    assert [call.paces for call in scripted.calls[1:]] == [True, True]
-
-
-async def test_a_stream_that_is_not_read_yet_takes_the_pacing_back(scripted: ScriptedAgent, client: AsyncAgent) -> None:
-    """Nobody had it any more, and once its patience was over the process dropped what was to be read."""
-    never = asyncio.Event()
-    scripted.plays(lasts(began(), until=never), lasts(_attached(), until=never))
-    scripted.plays(gives(_attached(), printed(b"y", offset=1), ended()))
-    handle = await client.open(["make"])
-    async with aclosing(handle.output(from_offset=0)) as chunks:
-        await anext(chunks)
-    await until(lambda: len(scripted.calls) == 3)
-
-    assert await _all(handle) == b"xy"
-    assert [(call.paces, call.HasField("from_offset")) for call in scripted.calls[1:]] == [(True, True), (True, False)]
-
-
 async def test_no_stream_that_is_not_read_yet_takes_the_pacing_from_a_reader(
     scripted: ScriptedAgent, client: AsyncAgent
 ) -> None:
     """Another one still reads, and is waited for."""
     never = asyncio.Event()
-    scripted.plays(lasts(began(), until=never), *[lasts(_attached(), until=never)] * 3)
+    scripted.plays(lasts(began(), until=never), *[lasts(attached(), until=never)] * 3)
     handle = await client.open(["make"])
     async with aclosing(handle.output(tail_bytes=1)) as first, aclosing(handle.output(tail_bytes=2)) as second:
         await anext(first)
@@ -141,21 +104,6 @@ async def test_no_stream_that_is_not_read_yet_takes_the_pacing_from_a_reader(
             (0, b"1", True),
         ]
         await reading
-
-
-async def test_a_handle_that_is_closed_takes_nothing_back(scripted: ScriptedAgent, client: AsyncAgent) -> None:
-    """Else the process would wait for what nobody can read any more."""
-    never = asyncio.Event()
-    scripted.plays(lasts(began(), until=never), lasts(_attached(), until=never), lasts(until=never))
-    handle = await client.open(["make"])
-    async with aclosing(handle.output(tail_bytes=1)) as chunks:
-        await anext(chunks)
-    await until(lambda: len(scripted.calls) == 3)
-
-    await handle.aclose()
-
-    assert [task for task in asyncio.all_tasks() if "_reopen" in repr(task)] == []
-    assert "0 readers" in repr(handle._streams._pacing)
 
 
 async def test_the_reader_that_remains_is_waited_for(shared_agent: RunningAgent, tmp_path: Path) -> None:
@@ -178,7 +126,7 @@ async def test_the_reader_that_remains_is_waited_for(shared_agent: RunningAgent,
 async def test_looking_and_waiting_take_no_pace_from_a_reader(scripted: ScriptedAgent, client: AsyncAgent) -> None:
     """The agent would run ahead of the slow reader, which then loses output."""
     scripted.plays(
-        lasts(began(), as_run(_attached()), until=asyncio.Event()), gives(printed(b"x", offset=0)), gives(ended())
+        lasts(began(), as_run(attached()), until=asyncio.Event()), gives(printed(b"x", offset=0)), gives(ended())
     )
     handle = await client.open(["make"])
     reader = asyncio.create_task(_read(handle, reading := asyncio.Event()))
@@ -280,95 +228,6 @@ async def test_who_waits_takes_the_pacing_from_no_reader(shared_agent: RunningAg
     assert not any(gaps)
 
 
-async def test_a_wait_takes_the_pacing_from_nobody_and_keeps_it_for_the_output(
-    scripted: ScriptedAgent, client: AsyncAgent
-) -> None:
-    """A stream of its own would take it from a reader elsewhere, and with it the process's patience would begin."""
-    never = asyncio.Event()
-    met = pb.ProcessServiceWaitResponse(process=process(), met=0)
-    scripted.plays(lasts(began(), as_run(printed(b"x", offset=0)), until=never), gives(met), gives(met))
-    handle = await client.open(["make"], detach_after=60)
-
-    await handle.wait_for(Exited(), timeout=DEADLINE)
-    await handle.wait_for(Exited(), timeout=DEADLINE)
-    calls_of_waits = list(scripted.calls)
-    scripted.plays(gives(printed(b"x", offset=0), ended()))
-    again = await _all(handle)
-
-    assert [type(call) for call in calls_of_waits] == [pb.RunRequest] + [pb.ProcessServiceWaitRequest] * 2
-    assert again == b"x", "what the waits have dropped is read after all"
-    last = scripted.calls[-1]
-    assert (last.paces, last.cursor, last.detach_after.seconds) == (True, b"", 60)
-
-
-async def test_output_after_a_wait_that_dropped_nothing_comes_from_the_stream_that_is_there(
-    scripted: ScriptedAgent, client: AsyncAgent
-) -> None:
-    """A wait of no time drops nothing."""
-    scripted.plays(gives(began(), as_run(printed(b"x", offset=0)), as_run(ended())))
-    handle = await client.open(["make"])
-    scripted.plays(gives(pb.ProcessServiceWaitResponse(process=process(), met=0)))
-
-    await handle.wait_for(Exited(), timeout=0)
-
-    assert await _all(handle) == b"x"
-    assert [type(call) for call in scripted.calls] == [pb.RunRequest, pb.ProcessServiceWaitRequest]
-
-
-async def test_a_handle_that_is_closed_within_a_wait_leaves_nothing_behind(
-    scripted: ScriptedAgent, client: AsyncAgent
-) -> None:
-    """The stream is being read at that moment."""
-    never = asyncio.Event()
-    scripted.plays(lasts(began(), until=never), lasts(until=never))
-    handle = await client.open(["make"])
-    waiting = asyncio.create_task(handle.wait_for(Exited()))
-    await until(lambda: len(scripted.calls) > 1)
-
-    await handle.aclose()
-    waiting.cancel()
-    await asyncio.wait({waiting})
-
-    assert [task for task in asyncio.all_tasks() if "_drop" in repr(task)] == []
-
-
-@pytest.mark.parametrize("is_over", [False, True], ids=["during it", "just after it"])
-async def test_a_wait_has_its_process_go_on_over_a_break(
-    scripted: ScriptedAgent, client: AsyncAgent, *, is_over: bool
-) -> None:
-    """Otherwise it would stand still for a minute. A reader that has begun elsewhere meanwhile keeps the pacing; only
-    after the wait the process waits for this one again.
-    """
-    cut, never = asyncio.Event(), asyncio.Event()
-    met = [pb.ProcessServiceWaitResponse(process=process(), met=0)] * is_over
-    scripted.plays(lasts(began(), until=cut), lasts(*met, until=never), *[lasts(_attached(), until=never)] * 2)
-    handle = await client.open(["make"])
-    waiting = asyncio.create_task(handle.wait_for(Exited()))
-    await until(lambda: len(scripted.calls) > 1)
-
-    cut.set()
-    await until(lambda: len(scripted.calls) > 2)
-    waiting.cancel()
-    await until(lambda: len(scripted.calls) > 3)
-
-    run, wait, *attached = scripted.calls
-    assert (type(run), type(wait)) == (pb.RunRequest, pb.ProcessServiceWaitRequest)
-    assert [(call.paces, call.drains) for call in attached] == [(False, True), (True, False)]
-
-
-async def test_output_after_a_wait_beyond_the_time_of_the_call_is_all_there(shared_agent: RunningAgent) -> None:
-    """The time that has passed ends the stream, and takes nothing of it away."""
-    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
-        handle = await agent.open("echo hello; exec sleep 60", detach_after=0.3)
-        await handle.wait_for(Printed("hello"), timeout=DEADLINE)
-        with pytest.raises(NotMet):
-            await handle.wait_for(Exited(), timeout=0.4)
-
-        assert await _all(handle) == b"hello\n"
-        assert handle.detached
-        await handle.signal()
-
-
 @pytest.mark.parametrize("other", [_wait, _view, _all, AsyncProcess.aclose], ids=["wait", "view", "output", "aclose"])
 async def test_what_is_done_at_once_with_a_handle_just_opened_leaves_no_stream_behind(
     shared_agent: RunningAgent, other: Callable[[AsyncProcess], Awaitable[object]]
@@ -381,38 +240,3 @@ async def test_what_is_done_at_once_with_a_handle_just_opened_leaves_no_stream_b
 
     assert ended is not None
     assert ended.succeeded
-
-
-@pytest.mark.parametrize("steps", range(6))
-async def test_an_opened_stream_is_closed_though_that_is_cancelled(shared_agent: RunningAgent, steps: int) -> None:
-    """Whoever waits shortly cancels itself: the stream stayed open, and the process waited for it for ever."""
-    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
-        handle = await agent.open(f"head -c {MUCH} /dev/zero", kept_bytes=LEAST_PAUSING)
-        waiting = asyncio.create_task(_wait_for(handle))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        closing = asyncio.create_task(handle.wait(0))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        closing.cancel()
-        await asyncio.wait({closing})
-
-        ended = await waiting
-
-    assert ended is not None
-    assert ended.succeeded
-
-
-async def test_a_block_that_is_left_in_haste_hangs_up_nevertheless(shared_agent: RunningAgent) -> None:
-    """Ctrl-C, or the end of a time, while the streams are being closed."""
-    async with AsyncAgent(shared_agent.address, patience=DEADLINE) as agent:
-        handle = await agent.open(f"echo x; head -c {MUCH} /dev/zero", kept_bytes=LEAST_PAUSING)
-        await handle.wait_for(Printed("x"), timeout=DEADLINE)
-        leaving = asyncio.create_task(agent.__aexit__(None, None, None))
-        await asyncio.sleep(0)
-        leaving.cancel()
-        await asyncio.wait({leaving})
-        with pytest.raises(GuylineError, match="closed by this program"):
-            await agent.info()
-    async with AsyncAgent(shared_agent.address) as other:
-        await other.cancel(handle.id, wait=DEADLINE)
