@@ -39,6 +39,7 @@ class AsyncProcess:
     """One process of the agent. It goes on whatever becomes of this handle, and of this program.
 
     A handle from ``AsyncAgent.open`` holds the open stream of the process's output until ``output`` takes it over.
+    Before that nothing notices a break of the connection, and the process waits for no more than a minute after one.
     Close it if you want neither output nor exit: leave its ``async with`` block, or the agent's.
     """
 
@@ -87,7 +88,8 @@ class AsyncProcess:
         await self._streams.aclose()
 
     async def output(self, *, times: bool = False, **where: Unpack[OutputRange]) -> AsyncGenerator[Chunk, None]:
-        """What the process printed and prints, as it comes, until it has exited. A break of the connection is not seen.
+        """What the process printed and prints, as it comes, until it has exited. A break of the connection is not seen,
+        unless a process that waits for slow readers loses its patience before this one reads on: a gap tells then.
 
         What descendants print after that is kept as well: ask again, with ``from_offset``.
         Cancelling is safe. A loop that may be left early should be inside ``contextlib.aclosing``.
