@@ -94,9 +94,7 @@ class Connection:
         self._metadata = metadata
         self._connect_timeout = connect_timeout
         self._line: Line | None = None
-        self._lines: set[Line] = (
-            set()
-        )  # all that are open: those that were dropped as well, while somebody calls on them
+        self._lines: set[Line] = set()  # all that are open, dropped ones on which somebody still calls among them
         self._absence = Absence(on_absence)
         self._stranger = ""  # the store of the agent that answers in place of the other
         self._is_closed = False

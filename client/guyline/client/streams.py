@@ -110,7 +110,8 @@ class Streams:
         """Puts another in the place of the opened stream, from its beginning: only a new call is given the pacing."""
         followed, messages = self._begun_anew(opened)
         with self._pacing.among(followed, reads=True), suppress(GuylineError):  # who reads it then is told
-            first = await anext(messages)
+            if (first := await anext(messages, None)) is None:
+                return
             self._opened = Opened(followed, first, messages, pacing=self._pacing)
             await opened.aclose()
 
