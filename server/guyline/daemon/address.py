@@ -27,8 +27,10 @@ class UnixAddress:
 
     @property
     def uri(self) -> str:
-        """As gRPC wants it."""
-        return f"unix://{quote(bytes(self.path))}"
+        """As gRPC wants it. Not ``unix://``: it would count the slashes among the 107 bytes of a path, and two that the
+        path itself begins with are one.
+        """
+        return f"unix:{quote(b'/' + bytes(self.path).lstrip(b'/'))}"
 
 
 @dataclass(frozen=True)

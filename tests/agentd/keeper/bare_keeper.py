@@ -129,7 +129,7 @@ class BareKeeper:
 
     def signal(self, number: int, process_id: str = "a") -> int:
         """Asks for a signal; returns the errno. All that was sent before has been done by then."""
-        self.send(m.Signal(1, process_id, number, "caller"))
+        self.send(m.Signal(1, process_id, number, "caller", to_all=False))
         return self.next(m.Signalled).errno
 
     def next(self, kind: type[Kind]) -> Kind:

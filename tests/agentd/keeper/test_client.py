@@ -77,7 +77,7 @@ async def test_what_could_not_be_sent_is_not_waited_for() -> None:
     with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
         await client.fence("b", "x" * 2 * m.MAX_MESSAGE_BYTES)
     with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
-        await client.signal("a", 15, "x" * 2 * m.MAX_MESSAGE_BYTES)
+        await client.signal("a", 15, "x" * 2 * m.MAX_MESSAGE_BYTES, to_all=False)
     left = (dict(client._starts), dict(client._signals), dict(client.entries))
 
     keeper.send(m.Started("c", 1, 2, 3.0))
@@ -102,7 +102,7 @@ async def test_what_is_asked_of_a_lost_keeper_fails_at_once() -> None:
         with pytest.raises(KeeperGone):
             await client.fence("b", "info")
         with pytest.raises(KeeperGone):
-            await client.signal("a", 15, "caller")
+            await client.signal("a", 15, "caller", to_all=False)
     assert not client.entries, "the next keeper is not to take them for started"
     client.close()
 

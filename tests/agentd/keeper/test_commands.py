@@ -195,7 +195,7 @@ def test_no_signal_that_comes_after_the_end_counts_as_what_brought_it_about(keep
     os.kill(keeper.pid, signal.SIGSTOP)
     try:
         assert select.select([watch], [], [], DEADLINE)[0], "it goes on"
-        keeper.send(m.Signal(1, "a", signal.SIGTERM, "caller"))
+        keeper.send(m.Signal(1, "a", signal.SIGTERM, "caller", to_all=False))
     finally:
         os.kill(keeper.pid, signal.SIGCONT)
         os.close(watch)

@@ -95,7 +95,8 @@ class SimulatedKeeper:
         self._time = time
         self._ends = 0
 
-    async def signal(self, process_id: str, number: int, _cause: str) -> int:
+    async def signal(self, process_id: str, number: int, _cause: str, *, to_all: bool) -> int:
+        del to_all
         if self.entries[process_id].exit:
             return errno.ESRCH
         self.end(process_id, signal_=number)

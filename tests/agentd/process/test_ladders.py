@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from guyline.agent.v1.process_pb2 import ENDED_BY_CALLER, TIME_LIMIT_TIMEOUT, TimeLimits
+from guyline.agent.v1.process_pb2 import ENDED_BY_CALLER, ENDED_BY_ITSELF, TIME_LIMIT_TIMEOUT, Privileges, TimeLimits
 from guyline.agent.v1.process_service_pb2 import (
     SIGNAL_SCOPE_ALL,
     SIGNAL_SCOPE_GROUP,
@@ -28,7 +28,7 @@ from guyline.agentd.system.cgroup import Cgroup
 from guyline.agentd.system.proc import stat_of
 from tests.agentd.process.process_parts import a_line, attach, ended, refusal, seconds, started, to_start
 from tests.agentd.process.simulated import simulated
-from tests.support import agent_without_privileges, proc
+from tests.support import agent_that_may_not_kill, agent_without_privileges, cgroup, proc
 from tests.support.agent import AgentProcess, RunningAgent
 from tests.support.clock import DEADLINE, until
 from tests.support.program import program
@@ -105,7 +105,7 @@ async def test_a_signal_that_the_keeper_had_no_room_for_is_sent_again(
     """It looks whether a command of a keeper before it is still the same, which takes a descriptor."""
     sent: list[int] = []
 
-    async def has_room_at_last(_process_id: str, number: int, _cause: str) -> int:
+    async def has_room_at_last(_process_id: str, number: int, _cause: str, **_: bool) -> int:
         sent.append(number)
         if len(sent) <= 3:
             return errno.EMFILE
@@ -126,7 +126,7 @@ async def test_a_signal_that_the_keeper_had_no_room_for_is_sent_again(
 async def test_no_ladder_leads_above_the_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whom not even that may reach, nor its cgroup, is told of: SIGTERM would be no more welcome."""
 
-    async def may_not(_process_id: str, _number: int, _cause: str) -> int:
+    async def may_not(_process_id: str, _number: int, _cause: str, **_: bool) -> int:
         return errno.EPERM
 
     def threaded() -> None:
@@ -154,8 +154,9 @@ class WholeGroup(Cgroup):
     def members(self) -> set[int]:
         return set()
 
-    def kill(self) -> None:
+    def kill(self) -> bool:
         os.killpg(self._group, signal.SIGKILL)
+        return True
 
 
 async def test_who_may_not_be_signalled_is_killed_with_the_cgroup(
@@ -163,7 +164,7 @@ async def test_who_may_not_be_signalled_is_killed_with_the_cgroup(
 ) -> None:
     """The kernel asks for no permission there: so a limit of time holds for `sudo`, too."""
 
-    async def may_not(_process_id: str, _number: int, _cause: str) -> int:
+    async def may_not(_process_id: str, _number: int, _cause: str, **_: bool) -> int:
         return errno.EPERM
 
     async with simulated(tmp_path) as world:
@@ -186,7 +187,7 @@ async def test_a_cancel_climbs_anew_where_a_ladder_was_left_to_nobody(
     """A defect may have ended it; that it is noted must not be taken for its being under way."""
     sent: list[int] = []
 
-    async def reaches_with_the_second_kill(_process_id: str, number: int, _cause: str) -> int:
+    async def reaches_with_the_second_kill(_process_id: str, number: int, _cause: str, **_: bool) -> int:
         sent.append(number)
         if sent.count(signal.SIGKILL) == 2:
             os.killpg(real.pid, number)
@@ -251,12 +252,19 @@ async def plain_agent() -> AsyncIterator[RunningAgent]:
         yield running
 
 
+def root_is_missing() -> str:
+    """Says what is missing to run something as another user; empty: nothing."""
+    has_all = os.geteuid() == 0 and shutil.which("setpriv")
+    return "" if has_all else "to run something as another user takes root and setpriv (util-linux)"
+
+
 @pytest.fixture
 def as_nobody(tmp_path: Path) -> list[str]:
     """What goes before a command so that it runs as another user, as with ``sudo``: also of an unprivileged agent."""
+    if why := root_is_missing():
+        pytest.skip(why)
     usual = shutil.which("setpriv")
-    if os.geteuid() != 0 or usual is None:
-        pytest.skip("to make a program of another user takes root and setpriv (util-linux)")
+    assert usual
     if os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
         pytest.skip("no program runs as its owner in the temporary directory")
     own = str(shutil.copy(usual, tmp_path))
@@ -296,19 +304,35 @@ async def test_who_may_not_be_signalled_keeps_nobody_else_alive(
         assert proc.is_alive(job)
 
 
-async def test_a_kill_that_only_the_cgroup_can_carry_out_was_asked_for_all_the_same(
-    plain_agent: RunningAgent, as_nobody: list[str]
-) -> None:
-    """The kernel kills a cgroup for whoever owns it; here this test does. The exit said that it ended by itself."""
+async def test_a_kill_that_was_refused_counts_for_nothing(plain_agent: RunningAgent, as_nobody: list[str]) -> None:
+    """Somebody else kills the command, as this test does."""
     start = await plain_agent.processes.Start(to_start([*as_nobody, "sleep", "60"], directory="/"))
     with killed_in_the_end(start.process.pid):
         await until(lambda: is_nobodys(start.process.pid))
-        signalling = SignalRequest(process_id=start.process_id, signal=signal.SIGKILL, scope=SIGNAL_SCOPE_ALL)
-        refused = await refusal(plain_agent.processes.Signal(signalling))
+        refused = await refusal(plain_agent.processes.Signal(to_kill(start.process_id)))
     over = await ended(plain_agent, start.process_id)
 
     assert refused.reason == "SIGNAL_NOT_PERMITTED"
+    assert (over.exit.signal, over.exit.ended_by) == (signal.SIGKILL, ENDED_BY_ITSELF)
+
+
+async def test_a_kill_that_only_the_cgroup_can_carry_out_was_asked_for_all_the_same() -> None:
+    """The kernel kills a cgroup for whoever owns it. The exit said that the command ended by itself."""
+    if why := root_is_missing() or cgroup.why_impossible():
+        pytest.skip(why)
+    process = AgentProcess(settings={"process_cgroups": "on"}, program=(agent_that_may_not_kill.__file__,))
+    async with RunningAgent(process=process, owns_process=True) as agent:
+        as_nobody = Privileges(user="nobody")
+        start = await agent.processes.Start(to_start(["sleep", "60"], directory="/", privileges=as_nobody))
+        await agent.processes.Signal(to_kill(start.process_id))
+        over = await ended(agent, start.process_id)
+
     assert (over.exit.signal, over.exit.ended_by) == (signal.SIGKILL, ENDED_BY_CALLER)
+
+
+def to_kill(process_id: str) -> SignalRequest:
+    """SIGKILL for all that came of it."""
+    return SignalRequest(process_id=process_id, signal=signal.SIGKILL, scope=SIGNAL_SCOPE_ALL)
 
 
 @pytest.mark.parametrize("scope", [SIGNAL_SCOPE_GROUP, SIGNAL_SCOPE_ALL])

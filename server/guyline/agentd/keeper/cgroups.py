@@ -117,6 +117,16 @@ class Cgroups:
         """The pids of all that live in any of them."""
         return {pid for name in self._names() for pid in self._of(name).members()}
 
+    def kill_one(self, process_id: str) -> bool:
+        """The same for the cgroup of one command; returns False if it has none."""
+        if not self.folder:
+            return False
+        try:
+            return self._of(process_id).kill()
+        except OSError as why:
+            self._log.warning("a cgroup cannot be killed", process_id=process_id, error=str(why))
+            return False
+
     def kill(self) -> None:
         """Sends SIGKILL to all that live in any of them, and to what they fork meanwhile."""
         if self.folder:

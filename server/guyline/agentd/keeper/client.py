@@ -179,14 +179,16 @@ class KeeperClient:
         self.entries[process_id] = Entry(process_id, info)
         await asyncio.shield(answer)
 
-    async def signal(self, process_id: str, number: int, cause: str) -> int:
+    async def signal(self, process_id: str, number: int, cause: str, *, to_all: bool) -> int:
         """Signals the command's process group; returns zero or the errno (ESRCH: the command itself has ended).
+
+        Where that is not permitted SIGKILL ``to_all`` reaches it by its cgroup.
 
         Raises:
             KeeperGone: It may or may not have been sent.
         """
         self._demand_keeper()
-        request = m.Signal(next(self._numbers), process_id, number, cause)
+        request = m.Signal(next(self._numbers), process_id, number, cause, to_all)
         return await self._ask(request, answers=self._signals, number=request.number)
 
     def cgroup_of(self, process_id: str) -> Cgroup | None:

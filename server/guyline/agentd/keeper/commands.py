@@ -123,11 +123,11 @@ class Commands:
         entry = self.entries.get(request.process_id)
         failure = errno.ESRCH
         if entry and entry.is_running:
-            failure = self.kill_group(entry, request.signal, request.cause)
+            failure = self.kill_group(entry, request.signal, request.cause, to_all=request.to_all)
         self._tell(m.Signalled(request.number, failure))
 
-    def kill_group(self, entry: Entry, number: int, cause: str) -> int:
-        """Returns zero or the errno."""
+    def kill_group(self, entry: Entry, number: int, cause: str, *, to_all: bool) -> int:
+        """Returns zero or the errno. Whom nobody here may signal SIGKILL reaches by its cgroup, if it is for all."""
         assert entry.pid
         try:
             if not entry.is_child and not proc.is_alive(entry.pid, entry.start_ticks):
@@ -136,14 +136,15 @@ class Commands:
             failure = 0
         except OSError as why:
             failure = why.errno or errno.EINVAL
+        is_for_cgroup = failure == errno.EPERM and number == signal.SIGKILL and to_all
+        if failure and not (is_for_cgroup and self.cgroups.kill_one(entry.process_id)):
+            return failure
         asked = Asked(number, cause, time.time())
-        if failure == errno.EPERM and number == signal.SIGKILL:
-            entry.told = asked  # whoever asks for that kills its cgroup next
-        elif not failure and number in _ASK_TO_END:
+        if number in _ASK_TO_END:
             entry.asked = asked
-        elif not failure:
+        else:
             entry.told = asked
-        return failure
+        return 0
 
     def note(self, request: m.Note) -> None:
         if entry := self.entries.get(request.process_id):

@@ -18,7 +18,7 @@ MAX_MESSAGE_BYTES = 128 * 1024
 """Larger ones go through a memory file: the kernel's default bound for a packet is 212,960 bytes."""
 MAX_DESCRIPTORS = 253
 """SCM_MAX_FD of the kernel."""
-FORMAT = 5
+FORMAT = 6
 """Raised with any change that an older keeper or worker would misread; upgrades across it are refused, and a worker
 that finds another one in its keeper's ``Welcome`` does not serve."""
 
@@ -83,6 +83,7 @@ class Signal(NamedTuple):
     process_id: str
     signal: int
     cause: str
+    to_all: bool  # whether it is meant for all of the command's cgroup: the asker reaches the others
 
 
 class Release(NamedTuple):
@@ -194,7 +195,7 @@ _KINDS: dict[str, type[Message]] = {
     )
 }  # fmt: skip
 
-_JSON_TYPES: dict[Any, type | tuple[type, ...]] = {str: str, int: int, float: (int, float)}
+_JSON_TYPES: dict[Any, type | tuple[type, ...]] = {str: str, int: int, float: (int, float), bool: bool}
 
 
 def encode(message: Message) -> bytes:
@@ -218,7 +219,7 @@ def decode(data: bytes) -> Message:
 
 def _is(value: object, expected: Any) -> bool:
     if expected in _JSON_TYPES:
-        return isinstance(value, _JSON_TYPES[expected]) and not isinstance(value, bool)
+        return isinstance(value, _JSON_TYPES[expected]) and isinstance(value, bool) == (expected is bool)
     if not isinstance(value, expected.__origin__):
         return False
     inner = expected.__args__[-1]

@@ -69,7 +69,7 @@ class Shutdown:
 
     def _send_all(self, number: signal.Signals) -> None:
         for entry in self._commands.running:
-            self._commands.kill_group(entry, number, "agent")
+            self._commands.kill_group(entry, number, "agent", to_all=True)
         if number == signal.SIGKILL:
             self._commands.cgroups.kill()  # also what forks faster than it can be listed
         groups = {entry.pid for entry in self._commands.running}

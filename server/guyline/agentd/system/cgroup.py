@@ -31,8 +31,8 @@ class Cgroup:
         """Whether anybody lives in it, or below. False also if that cannot be told."""
         return b"populated 1" in _read(f"{self.path}/cgroup.events")
 
-    def kill(self) -> None:
-        """Sends SIGKILL to all that live in it, and to what they fork meanwhile. Fine if there is no such cgroup.
+    def kill(self) -> bool:
+        """Sends SIGKILL to all that live in it, and to what they fork meanwhile. Returns False if there is none.
 
         Raises:
             OSError: A member has made it one that cannot be killed as a whole.
@@ -43,6 +43,8 @@ class Cgroup:
         except OSError as why:
             if why.errno not in _GONE:
                 raise
+            return False
+        return True
 
     def remove(self) -> bool:
         """Removes it if nobody lives in it, and returns whether it is gone."""

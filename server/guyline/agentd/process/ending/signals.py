@@ -30,7 +30,7 @@ _LONGEST_PAUSE = 2.0
 class GroupSignaller(Protocol):
     """The keeper: the only one that can tell whether a group's number is still the command's."""
 
-    async def signal(self, process_id: str, number: int, cause: str) -> int: ...
+    async def signal(self, process_id: str, number: int, cause: str, *, to_all: bool) -> int: ...
     def cgroup_of(self, process_id: str) -> Cgroup | None: ...
 
 
@@ -76,7 +76,7 @@ class Signals:
             OSError: The system has no room for it now; some may have been reached.
         """
         try:
-            failure = await self._keeper.signal(process.process_id, number, cause)
+            failure = await self._keeper.signal(process.process_id, number, cause, to_all=to_all)
         except KeeperGone as why:
             raise KeeperLost from why
         if failure not in {0, errno.ESRCH, errno.EPERM}:
@@ -266,11 +266,10 @@ class Signals:
         if cgroup is None:
             return False
         try:
-            cgroup.kill()
+            return cgroup.kill()
         except OSError as why:
             process.log.warning("a cgroup cannot be killed as a whole", problem=str(why))
             return False
-        return True
 
 
 def _after(number: int) -> int:
