@@ -78,6 +78,16 @@ async def test_a_socket_may_have_any_name(folder: Path, name: str) -> None:
         assert await asyncio.to_thread(path.is_socket)
 
 
+@pytest.mark.parametrize("length", [106, 107])
+async def test_a_sockets_path_may_be_as_long_as_the_system_has_it(folder: Path, length: int) -> None:
+    """Whatever gRPC makes of it counts too, and refused it by a name for something else."""
+    path = folder / ("x" * (length - len(f"{folder}/")))
+    server = RpcServer(UnixAddress(path), authentication=LocalAuthentication())
+
+    async with server:
+        assert await asyncio.to_thread(path.is_socket)
+
+
 async def test_a_living_servers_socket_is_not_taken_over() -> None:
     """gRPC itself would do so without a word, and both would think that they serve."""
     async with serving() as served:

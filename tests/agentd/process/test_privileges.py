@@ -167,13 +167,19 @@ async def test_a_missing_privilege_is_remembered_for_the_key(plain_agent: Runnin
 
 
 @ROOT
-@pytest.mark.parametrize("closed", ["program", "directory"])
+@pytest.mark.parametrize("closed", ["program", "directory", "link"])
 async def test_a_program_that_the_user_may_not_run_does_not_hide_the_next_one(
     shared_agent: RunningAgent, open_folder: Path, closed: str
 ) -> None:
     """An agent of root's has root's folders on its PATH, and the shell of that user would pass over them as well."""
     first, second = _with_tool(open_folder / "first"), _with_tool(open_folder / "second")
-    (first if closed == "directory" else first / "tool").chmod(0o700)
+    if closed == "link":  # as of a version manager: where it leads is open, the way there is not
+        first, versions = open_folder / "link", open_folder / "versions"
+        versions.mkdir(mode=0o700)
+        (versions / "current").symlink_to(open_folder / "first")
+        first.symlink_to(versions / "current")
+    else:
+        (first if closed == "directory" else first / "tool").chmod(0o700)
     as_nobody = Privileges(user="nobody")
     only_first = to_start(["tool"], env={"PATH": f"{first}:/bin"}, directory="/", privileges=as_nobody)
 

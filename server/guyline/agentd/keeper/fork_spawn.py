@@ -61,14 +61,15 @@ def spawn(
         ValueError: There is a NUL in an argument or a variable.
     """
     # Made here, since under a limit to its memory the child may have no room for it.
-    image = to_text(program), to_strings(argv), to_strings([f"{name}={value}" for name, value in env.items()])
+    programs = [to_text(each) for each in (program, *setup.programs)]
+    image = to_strings(argv), to_strings([f"{name}={value}" for name, value in env.items()])
     steps: list[_Step] = [
         ("", os.setsid),
         *_steps_to_terminal(setup),
         ("", partial(_place, descriptors)),
         *_steps_to(setup),
         ("", partial(_reset_signals, default_signals)),
-        ("", partial(_execute, *image)),
+        ("", partial(_execute, programs, *image)),
     ]
     with mmap.mmap(-1, mmap.PAGESIZE) as shared:  # no pipe: there may be no room for its descriptors
         pid = _clone(cgroup, then=lambda: _become(steps, shared))
@@ -195,7 +196,12 @@ def _reset_signals(ignored: Iterable[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _execute(program: bytes, argv: Strings, env: Strings) -> None:
-    _libc.execve(program, argv, env)
-    number = ctypes.get_errno()
+def _execute(programs: Iterable[bytes], argv: Strings, env: Strings) -> None:
+    """As execvp does it: one that may not be executed does not hide the next."""
+    number = errno.EACCES
+    for program in programs:
+        _libc.execve(program, argv, env)
+        number = ctypes.get_errno()
+        if number != errno.EACCES:
+            break
     raise OSError(number, os.strerror(number))

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 Limit = tuple[int | None, int | None]
 """Soft and hard limit of a resource; None: without limit."""
 
+MOST_PROGRAMS = 32
+"""Besides the first."""
+
 _MOST_GROUPS = 65536  # NGROUPS_MAX of linux/limits.h
 _MOST_NUMBER = (1 << 63) - 1  # that Python takes for a limit
 _MOST_ID = (1 << 32) - 2  # of uid_t and gid_t: beyond it lies "leave it as it is"
@@ -39,6 +42,7 @@ class Setup(NamedTuple):
     memory_bytes: int = 0  # this and the next two: of the command's cgroup
     cpus: float = 0.0
     pids: int = 0
+    programs: tuple[str, ...] = ()  # where this user may not execute the start's own, the first of these that it may
 
     @property
     def wants_fork(self) -> bool:
@@ -61,6 +65,8 @@ class Setup(NamedTuple):
         values = dict(fields)
         if "groups" in values:
             values["groups"] = tuple(values["groups"])
+        if "programs" in values:
+            values["programs"] = tuple(values["programs"])
         if "limits" in values:
             values["limits"] = {name: (soft, hard) for name, (soft, hard) in values["limits"].items()}
         return cls(**values)
@@ -83,6 +89,10 @@ def _is_id(value: object) -> bool:
 
 def _are_groups(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) <= _MOST_GROUPS and all(map(_is_id, value))
+
+
+def _are_programs(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) <= MOST_PROGRAMS and all(map(_is_path, value))
 
 
 def _are_limits(value: object) -> bool:
@@ -110,5 +120,6 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "limits": _are_limits,
     "memory_bytes": lambda value: _is_number(value, 1, _MOST_NUMBER),
     "cpus": lambda value: isinstance(value, int | float) and 0 < value < float("inf"),
+    "programs": _are_programs,
     "pids": lambda value: _is_number(value, 1, 1 << 32),
 }

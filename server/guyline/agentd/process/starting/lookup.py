@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from guyline.agentd.keeper.setup import MOST_PROGRAMS
 from guyline.agentd.process.errors import CommandNotRunnable, DirectoryNotUsable, LookupTimedOut, SystemExhausted
-from guyline.agentd.process.starting.users import AGENT, Identity
 from guyline.agentd.process.threads import OwnThreads
 from guyline.agentd.system.files import is_want
 from guyline.agentd.system.mounts import Mounts
@@ -24,6 +24,7 @@ class Found:
     """Where a command will run. ``directory`` is a descriptor that the receiver closes."""
 
     program: str  # absolute
+    others: tuple[str, ...]  # the next ones of that name on the PATH
     directory: int
     directory_path: str  # absolute
 
@@ -48,8 +49,14 @@ class Lookup(OwnThreads):
         super().close()
         self._mounts.close()
 
-    async def find(self, program: str, directory: str, env: Mapping[str, str], identity: Identity = AGENT) -> Found:
-        """Finds ``program`` on the PATH of ``env``, as ``identity`` may run it, and ``directory``.
+    async def find(self, program: str, directory: str, env: Mapping[str, str], *, with_others: bool = False) -> Found:
+        """Finds ``program`` on the PATH of ``env``, and ``directory``.
+
+        Args:
+            program: A name, or a path from the directory.
+            directory: Empty: the default one, or the home directory.
+            env: The command's.
+            with_others: The command's user may not be allowed to execute what the agent finds first.
 
         Raises:
             CommandNotRunnable: There is no such program, or it may not be executed.
@@ -57,9 +64,10 @@ class Lookup(OwnThreads):
             LookupTimedOut: The file system did not answer.
             SystemExhausted: No descriptor is left, or no thread.
         """
+        most = 1 + MOST_PROGRAMS if with_others else 1
         if not self._mounts.may_hang():
-            return self._find(program, directory, env, identity)
-        search = self._ask(self._find, program, directory, env, identity)
+            return self._find(program, directory, env, most)
+        search = self._ask(self._find, program, directory, env, most)
         try:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.shield(search)
@@ -69,11 +77,11 @@ class Lookup(OwnThreads):
                 raise LookupTimedOut(program, directory, self._timeout) from why
             raise
 
-    def _find(self, program: str, directory: str, env: Mapping[str, str], identity: Identity) -> Found:
+    def _find(self, program: str, directory: str, env: Mapping[str, str], most: int) -> Found:
         descriptor, path = self._open_directory(directory)
         try:
-            found = _find_program(program, path, env.get("PATH", _DEFAULT_PATH), identity)
-            return Found(found, descriptor, path)
+            found, *others = _find_programs(program, path, env.get("PATH", _DEFAULT_PATH), most)
+            return Found(found, tuple(others), descriptor, path)
         except BaseException:
             os.close(descriptor)
             raise
@@ -107,35 +115,23 @@ def _open(directory: str) -> tuple[int, str]:
     return descriptor, directory
 
 
-def _find_program(program: str, directory: str, search_path: str, identity: Identity) -> str:
-    """As execvp does it: a name with a slash is a path from the directory, any other is searched for.
-
-    What another user may not run does not hide what comes behind it. If that is all there is, the attempt will tell.
-    """
+def _find_programs(program: str, directory: str, search_path: str, most: int) -> list[str]:
+    """As execvp does it: a name with a slash is a path from the directory, any other is searched for."""
     if "/" in program:
-        return _executable(os.path.join(directory, program), program)  # noqa: PTH118 - keeps "./" and links as they are
+        return [_executable(os.path.join(directory, program), program)]  # noqa: PTH118 - keeps "./" and links as they are
+    found: list[str] = []
     refused = None
-    closed = None
-    for folder in search_path.split(":"):
+    for folder in dict.fromkeys(search_path.split(":")):
+        if len(found) == most:
+            break
         try:
-            found = _executable(os.path.join(directory, folder, program), program)  # noqa: PTH118 - as above
+            found.append(_executable(os.path.join(directory, folder, program), program))  # noqa: PTH118 - as above
         except CommandNotRunnable as why:
             if why.facts["errno"] == "EACCES":
                 refused = why
-            continue
-        if _is_open_to(identity, found):
-            return found
-        closed = closed or found
-    if closed:
-        return closed
-    raise refused or CommandNotRunnable(program, errno.ENOENT)
-
-
-def _is_open_to(identity: Identity, path: str) -> bool:
-    try:
-        return identity.may_run(path)
-    except OSError:  # it went a moment ago
-        return False
+    if not found:
+        raise refused or CommandNotRunnable(program, errno.ENOENT)
+    return found
 
 
 def _executable(path: str, program: str) -> str:

@@ -86,7 +86,7 @@ class Starter:
         setup = spec.privileges.to_setup(identity, self._priority)
         env = self._environment.for_command({**identity.env, **spec.requested_env}, chat_id)
         secrets = chosen(spec.redact, env)
-        found = await self._lookup.find(spec.arguments[0], spec.directory, env, identity)
+        found = await self._lookup.find(spec.arguments[0], spec.directory, env, with_others=identity.is_another)
         self._reach("start.looked_up")
         try:
             origin = Origin(
@@ -117,7 +117,9 @@ class Starter:
                 separate=spec.separate, input_mode=spec.input_mode, terminal=spec.terminal, owner=setup.uid
             ) as channels:
                 self._reach("start.prepared")
-                await self._ask_keeper(origin, found, env, setup._replace(terminal=channels.terminal), channels)
+                await self._ask_keeper(
+                    origin, found, env, setup._replace(terminal=channels.terminal, programs=found.others), channels
+                )
                 channels.keep()
         finally:
             os.close(found.directory)

@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from guyline.agentd.process.errors import UserLookupTimedOut, UserUnknown
 from guyline.agentd.process.threads import OwnThreads
@@ -25,30 +23,10 @@ class Identity:
     groups: tuple[int, ...] | None = None
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def may_run(self, program: str) -> bool:
-        """Whether it may execute what lies at an absolute path, and pass all directories above, by their modes.
-
-        Other rules, as access control lists, may allow more.
-
-        Raises:
-            OSError: One of them is gone.
-        """
-        if not self.uid:  # the agent, which has looked for itself, or root
-            return True
-        paths = {Path(program), Path(program).resolve()}
-        above = {folder for path in paths for folder in path.parents}
-        return all(self._may_execute(path.stat()) for path in (*paths, *above))
-
-    def _may_execute(self, status: os.stat_result) -> bool:
-        if status.st_uid == self.uid:
-            return bool(status.st_mode & stat.S_IXUSR)
-        if status.st_gid == self.gid or status.st_gid in (self.groups or ()):
-            return bool(status.st_mode & stat.S_IXGRP)
-        return bool(status.st_mode & stat.S_IXOTH)
-
-
-AGENT = Identity()
-"""The agent's own."""
+    @property
+    def is_another(self) -> bool:
+        """Whether files may be open to it that are closed to the agent, or the other way round."""
+        return self.uid is not None or self.gid is not None
 
 
 class Users(OwnThreads):
@@ -70,7 +48,7 @@ class Users(OwnThreads):
             SystemExhausted: There is no thread to ask it in.
         """
         if not user and not group:
-            return AGENT
+            return Identity()
         search = self._ask(_find, user, group)
         try:
             async with asyncio.timeout(self._timeout):
