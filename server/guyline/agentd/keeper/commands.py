@@ -119,10 +119,13 @@ class Commands:
         self._answer(entry)
 
     def signal(self, request: m.Signal) -> None:
-        """Sends a signal to the command's group, unless it has been reaped: its number may by then be another's."""
+        """Sends a signal to the command's group, unless it has been reaped: its number may by then be another's.
+
+        Nor if it waits for that: a signal would count as what brought its end about.
+        """
         entry = self.entries.get(request.process_id)
         failure = errno.ESRCH
-        if entry and entry.is_running:
+        if entry and entry.is_running and not _is_to_be_reaped(entry):
             failure = self.kill_group(entry, request.signal, request.cause, to_all=request.to_all)
         self._tell(m.Signalled(request.number, failure))
 
@@ -305,6 +308,11 @@ def _start_ticks(pid: int, not_before: int) -> int:
     except OSError:  # no descriptor is to be had: most likely it was at once
         return not_before
     return stat.start_ticks if stat else 0
+
+
+def _is_to_be_reaped(entry: Entry) -> bool:
+    assert entry.pid
+    return entry.is_child and os.waitid(os.P_PID, entry.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _first_zombie() -> os.waitid_result | None:

@@ -80,9 +80,7 @@ class Keeper:
         while self._exit_code is None:
             self._do(self._start_worker_if_due)
             self._do(self._watch_worker)
-            ready = [key for key, _ in self._selector.select(self._until_due())]
-            # What has ended is reaped first: no signal that was asked for later may count as what ended it.
-            for key in sorted(ready, key=lambda key: key.fd != self._signals):
+            for key, _ in self._selector.select(self._until_due()):
                 self._do(key.data)
             self._do(self._do_what_is_due)
         self._commands.cgroups.close()
