@@ -43,7 +43,9 @@ async def test_a_stream_that_is_not_read_yet_takes_the_pacing_back(scripted: Scr
     handle = await client.open(["make"])
     async with aclosing(handle.output(from_offset=0)) as chunks:
         await anext(chunks)
-    await until(lambda: len(scripted.calls) == 3)
+    reopening = handle._streams._reopening
+    assert reopening is not None
+    await asyncio.wait({reopening}, timeout=DEADLINE)
 
     assert await _all(handle) == b"xy"
     assert [(call.paces, call.HasField("from_offset")) for call in scripted.calls[1:]] == [(True, True), (True, False)]
